@@ -1,0 +1,3 @@
+//! The `gcs` binary.
+
+fn main() {}

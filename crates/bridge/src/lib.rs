@@ -1,0 +1,1 @@
+//! The GCS bridge protocol: messages, frames, and sessions of both ends.

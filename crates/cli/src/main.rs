@@ -1,0 +1,3 @@
+//! The `opengcs` command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! ext4 images: a streaming writer, and a reader with journal replay.

@@ -1,0 +1,1 @@
+//! Container layers: tar streams to ext4 in disk files and back.

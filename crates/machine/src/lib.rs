@@ -1,0 +1,1 @@
+//! A virtual machine as hardware: QEMU, its disks and its vsock device.

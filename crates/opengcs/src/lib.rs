@@ -1,0 +1,1 @@
+//! Linux utility VMs for container hosts.

@@ -1,0 +1,1 @@
+//! Disk files: fixed VHD, VHDX and raw.
