@@ -1,0 +1,70 @@
+//! What a utility VM is booted from here: the agent, a kernel and an initrd, in `target/guest`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::{host, run};
+
+const MUSL: &str = "x86_64-unknown-linux-musl";
+const GLIBC: &str = "x86_64-unknown-linux-gnu";
+
+/// The folder that stands for a user's data folder (`OPENGCS_DATA_DIR`).
+pub(crate) fn data_dir() -> PathBuf {
+    run::target_dir().join("guest")
+}
+
+/// Builds or fetches everything that a VM boots from. Returns the data folder.
+pub(crate) fn prepare() -> Result<PathBuf> {
+    let data = data_dir();
+    std::fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
+    let agent = build_agent()?;
+    run::run(run::cargo().args(["build", "--quiet", "--package", "opengcs-cli"]))?;
+    let opengcs = run::target_dir().join("debug/opengcs");
+    if !data.join("bootx64.efi").is_file() {
+        host::ensure_package_lists()?;
+        run::run(
+            std::process::Command::new(&opengcs)
+                .args(["kernel", "install"])
+                .env("OPENGCS_DATA_DIR", &data),
+        )?;
+    }
+    run::run(
+        std::process::Command::new(&opengcs)
+            .args(["initrd", "build", "--agent"])
+            .arg(&agent)
+            .env("OPENGCS_DATA_DIR", &data),
+    )?;
+    Ok(data)
+}
+
+/// Builds the agent as one static program and returns its path.
+///
+/// The musl target is fetched when it is not there. Where it is not to be had, glibc is linked
+/// statically instead, which is larger and does the same.
+fn build_agent() -> Result<PathBuf> {
+    let mut build = run::cargo();
+    build.args(["build", "--quiet", "--package", "opengcs-agent"]);
+    build.args(["--bin", "gcs", "--profile", "agent", "--target"]);
+    let target = if musl_is_there() {
+        build.arg(MUSL);
+        MUSL
+    } else {
+        println!("the target {MUSL} is not to be had: linking the agent with static glibc");
+        build.arg(GLIBC);
+        build.env("RUSTFLAGS", "-C target-feature=+crt-static");
+        GLIBC
+    };
+    run::run(&mut build)?;
+    Ok(run::target_dir().join(target).join("agent/gcs"))
+}
+
+fn musl_is_there() -> bool {
+    let listed = || {
+        run::output(std::process::Command::new("rustup").args(["target", "list", "--installed"]))
+            .is_ok_and(|targets| targets.lines().any(|line| line == MUSL))
+    };
+    listed()
+        || run::run(std::process::Command::new("rustup").args(["target", "add", MUSL])).is_ok()
+            && listed()
+}

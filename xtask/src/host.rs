@@ -1,0 +1,93 @@
+//! Which programs of the distribution the tasks need, and how they come to a fresh machine.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::run;
+
+/// A program, and the Debian and Ubuntu package that has it.
+pub(crate) struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
+
+const fn tool(program: &'static str, package: &'static str) -> Tool {
+    Tool { program, package }
+}
+
+/// What the main job needs: a VM, and a foreign judge of the images.
+pub(crate) const DEMO: &[Tool] = &[
+    tool("qemu-system-x86_64", "qemu-system-x86"),
+    tool("e2fsck", "e2fsprogs"),
+    tool("dpkg-deb", "dpkg"),
+];
+
+/// What the tests need on top: the judges of disk files and streams.
+pub(crate) const TEST: &[Tool] = &[
+    tool("qemu-system-x86_64", "qemu-system-x86"),
+    tool("e2fsck", "e2fsprogs"),
+    tool("debugfs", "e2fsprogs"),
+    tool("dpkg-deb", "dpkg"),
+    tool("qemu-img", "qemu-utils"),
+    tool("tar", "tar"),
+    tool("gzip", "gzip"),
+    tool("xz", "xz-utils"),
+    tool("zstd", "zstd"),
+    tool("setfattr", "attr"),
+];
+
+/// Installs the packages of the `tools` that are not there, saying so first.
+pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
+    let mut missing: Vec<&str> = tools
+        .iter()
+        .filter(|tool| !run::installed(tool.program))
+        .map(|tool| tool.package)
+        .collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !run::installed("apt-get") {
+        bail!(
+            "these packages are needed and there is no apt-get to install them with: {}",
+            missing.join(" ")
+        );
+    }
+    println!("installing what is not there yet: {}", missing.join(" "));
+    run::run(apt().arg("update").arg("-qq"))?;
+    run::run(
+        apt()
+            .args(["install", "-y", "-qq", "--no-install-recommends"])
+            .args(&missing),
+    )
+}
+
+/// `apt-get` with the rights to install: through sudo unless we are root.
+fn apt() -> Command {
+    let mut command = if is_root() {
+        Command::new("apt-get")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["--preserve-env=DEBIAN_FRONTEND", "apt-get"]);
+        sudo
+    };
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// Package lists that a machine has never fetched make every download fail.
+pub(crate) fn ensure_package_lists() -> Result<()> {
+    let known = Command::new("apt-cache")
+        .args(["show", "--no-all-versions", "busybox-static"])
+        .output()
+        .is_ok_and(|output| output.status.success() && !output.stdout.is_empty());
+    if known {
+        return Ok(());
+    }
+    run::run(apt().arg("update").arg("-qq"))
+}
+
+fn is_root() -> bool {
+    run::output(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0")
+}

@@ -1,0 +1,123 @@
+//! Which tests run, with what beside them, and the one line that sums them up.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::{guest, host, run};
+
+/// What `cargo xtask test` is told.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Leave out the tests that boot a VM (the closing line says so).
+    #[arg(long)]
+    no_vm: bool,
+    /// Only tests whose name contains this.
+    filter: Option<String>,
+}
+
+#[derive(Default)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+/// Runs every test of the workspace and prints `N passed, N failed` last.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    host::ensure(host::TEST)?;
+    let mut count = Count::default();
+    let mut all_ran = true;
+    let mut host_tests = run::cargo();
+    host_tests.args(["test", "--workspace", "--no-fail-fast"]);
+    host_tests.args(["--exclude", "vmtest", "--exclude", "opengcs-machine"]);
+    all_ran &= tests(&mut host_tests, options, &mut count)?;
+    if options.no_vm {
+        println!("left out on request: the tests that boot a VM (vmtest, opengcs-machine)");
+    } else {
+        let data = guest::prepare()?;
+        let mut vm_tests = run::cargo();
+        vm_tests.args([
+            "test",
+            "--no-fail-fast",
+            "-p",
+            "opengcs-machine",
+            "-p",
+            "vmtest",
+        ]);
+        vm_tests.env("OPENGCS_DATA_DIR", &data);
+        vm_tests.env("OPENGCS_TEST_KERNEL", data.join("bootx64.efi"));
+        vm_tests.env("OPENGCS_TEST_MODULES", data.join("modules"));
+        vm_tests.env("OPENGCS_TEST_INITRD", data.join("initrd.img"));
+        all_ran &= tests(&mut vm_tests, options, &mut count)?;
+    }
+    let Count {
+        passed,
+        failed,
+        ignored,
+    } = count;
+    println!("{passed} passed, {failed} failed, {ignored} skipped");
+    if failed > 0 {
+        bail!("{failed} tests failed");
+    }
+    if !all_ran {
+        bail!("cargo test failed before or beside its tests");
+    }
+    Ok(())
+}
+
+/// Runs one `cargo test`, shows what it prints, and adds up its result lines.
+fn tests(command: &mut Command, options: &Options, count: &mut Count) -> Result<bool> {
+    if let Some(filter) = &options.filter {
+        command.args(["--", filter]);
+    }
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo test")?;
+    let stdout = child.stdout.take().context("cargo test has no output")?;
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("cannot read what cargo test prints")?;
+        println!("{line}");
+        count.add(&line);
+    }
+    Ok(child
+        .wait()
+        .context("cannot wait for cargo test")?
+        .success())
+}
+
+impl Count {
+    /// Adds a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        let number = |word: &str| {
+            result
+                .split(['.', ';'])
+                .filter_map(|part| part.trim().strip_suffix(word))
+                .find_map(|number| number.trim().parse::<u64>().ok())
+                .unwrap_or(0)
+        };
+        self.passed += number("passed");
+        self.failed += number("failed");
+        self.ignored += number("ignored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Count;
+
+    #[test]
+    fn result_lines_add_up_and_others_do_not_count() {
+        let mut count = Count::default();
+        count.add("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
+        count.add("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured");
+        count.add("test a::b ... ok");
+        assert_eq!((count.passed, count.failed, count.ignored), (15, 2, 1));
+    }
+}
