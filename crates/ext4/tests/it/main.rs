@@ -1,0 +1,1 @@
+//! The crate from outside: foreign judges and round trips.
