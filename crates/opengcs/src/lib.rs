@@ -1,1 +1,13 @@
 //! Linux utility VMs for container hosts.
+
+mod environment;
+mod error;
+pub mod guest;
+mod options;
+mod sys;
+
+pub use environment::Environment;
+pub use error::{Error, ErrorKind, Result};
+pub use options::{
+    DEFAULT_INITRD_FILE, DEFAULT_KERNEL_FILE, DEFAULT_VHDX_FILE, OptionWarning, Options,
+};
