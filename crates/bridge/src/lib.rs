@@ -39,6 +39,14 @@
     clippy::as_conversions,
     clippy::indexing_slicing
 )]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "a test may panic"
+    )
+)]
 
 mod error;
 pub mod frame;
