@@ -23,4 +23,5 @@ mod types;
 mod write;
 
 pub use error::{Error, ErrorKind, Result};
+pub use read::{DirEntry, Inode, JournalState, Reader, Segment, SegmentKind, Summary};
 pub use types::{BlockNo, Device, FileType, InodeNo, Metadata, Timestamp, Xattr};

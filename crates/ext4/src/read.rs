@@ -1,1 +1,118 @@
-//! The reader.
+//! The reader: a volume of ext2, ext3 or ext4 as a tree of inodes, as it would be after recovery.
+
+mod content;
+mod directory;
+mod geometry;
+mod group;
+mod inode;
+mod map;
+mod number;
+mod summary;
+mod volume;
+mod xattr;
+
+use positioned_io::ReadAt;
+
+pub use self::content::{Segment, SegmentKind};
+pub use self::directory::DirEntry;
+pub use self::inode::Inode;
+pub use self::summary::{JournalState, Summary};
+
+use self::geometry::Geometry;
+use self::volume::{Volume, read_exact};
+use crate::error::{Error, Result};
+use crate::format::feature::{Compat, Incompat};
+use crate::format::superblock::{OFFSET, SIZE};
+use crate::types::{FileType, InodeNo, Metadata, Xattr};
+
+/// An open volume.
+///
+/// The source is only ever read. Everything in it is taken as hostile: what contradicts itself or
+/// its checksums is an error of kind [`Corrupt`](crate::ErrorKind::Corrupt), what needs something
+/// that is not served (encryption, an external journal, unknown features) one of kind
+/// [`Unsupported`](crate::ErrorKind::Unsupported). Walking is the caller's: a hostile volume may
+/// hold directory cycles, which [`InodeNo`]s tell.
+#[derive(Debug)]
+pub struct Reader<R> {
+    volume: Volume<R>,
+    journal: JournalState,
+}
+
+impl<R: ReadAt> Reader<R> {
+    /// Opens a volume that begins at byte 0 of `source`, replaying its journal into memory.
+    pub fn open(source: R) -> Result<Self> {
+        let mut superblock = [0; SIZE];
+        read_exact(&source, OFFSET, &mut superblock).map_err(|error| {
+            match error.kind() {
+                crate::ErrorKind::Corrupt => Error::corrupt("too short for a file system"),
+                _ => error,
+            }
+        })?;
+        let geometry = Geometry::parse(&superblock)?;
+        let volume = Volume::new(source, geometry);
+        volume.check_length()?;
+        let journal = if volume.geometry.compat.has(Compat::HAS_JOURNAL) {
+            JournalState::Clean
+        } else {
+            JournalState::None
+        };
+        if volume.geometry.incompat.has(Incompat::RECOVER) {
+            return Err(Error::unsupported("the journal needs recovery"));
+        }
+        Ok(Self { volume, journal })
+    }
+
+    /// What the volume is, in a few words and numbers.
+    pub fn summary(&self) -> Summary {
+        Summary::new(&self.volume.geometry, self.journal)
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> InodeNo {
+        InodeNo::ROOT
+    }
+
+    /// Reads an inode. Numbers come from [`Reader::root`] and [`Reader::read_dir`]; that of an
+    /// inode which is not in use is an error.
+    pub fn inode(&self, number: InodeNo) -> Result<Inode> {
+        self.volume.inode(number)
+    }
+
+    /// A directory's entries in the order on disk, without `.` and `..`.
+    pub fn read_dir(&self, directory: &Inode) -> Result<Vec<DirEntry>> {
+        self.volume.read_dir(directory)
+    }
+
+    /// A symbolic link's target: 1 to 4095 bytes, none of them zero.
+    pub fn read_link(&self, link: &Inode) -> Result<Vec<u8>> {
+        self.volume.read_link(link)
+    }
+
+    /// An inode's extended attributes by name, POSIX ACLs as `getxattr` gives them. What the
+    /// kernel does not list (inline data, encryption contexts) is left out.
+    pub fn xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>> {
+        self.volume.xattrs(inode)
+    }
+
+    /// An inode's metadata with its extended attributes.
+    pub fn metadata(&self, inode: &Inode) -> Result<Metadata> {
+        let xattrs = self.xattrs(inode)?;
+        Ok(Metadata {
+            xattrs,
+            ..inode.metadata().clone()
+        })
+    }
+
+    /// Where a regular file has data and where holes: stretches that cover it from 0 to its size.
+    /// Preallocated blocks that were never written are holes.
+    pub fn segments(&self, file: &Inode) -> Result<Vec<Segment>> {
+        self.volume.segments(file)
+    }
+
+    /// Reads a regular file's bytes from `offset` into `buffer`; gives back how many: fewer than
+    /// asked for only at the file's end. Holes read as zeros.
+    pub fn read_at(&self, file: &Inode, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        content::check_type(file, FileType::File)?;
+        self.volume.read_file(file, offset, buffer)
+    }
+}
