@@ -1,0 +1,50 @@
+//! What the command line as a whole looks like, and what every command understands.
+
+use clap::{Args, Parser};
+
+use crate::command::Command;
+
+/// What `opengcs` is told.
+#[derive(Debug, Parser)]
+#[command(
+    name = "opengcs",
+    version,
+    about = "Container layers as ext4 disk files, and small Linux VMs that use them",
+    long_about = "Container layers as ext4 disk files, and small Linux VMs that use them.\n\n\
+        A layer is a tar stream. opengcs turns it into a disk file with an ext4 file system that \
+        a VM can mount (tar2vhd), and a disk file back into a tar (vhd2tar), without root and \
+        without a VM. It makes empty disks to write to (scratch), says what a disk file is \
+        (inspect), and runs a program in a small Linux VM that has such disks (run).",
+    after_help = "\
+Examples:
+  opengcs doctor                                     what works on this host, what is missing
+  opengcs tar2vhd -i layer.tar.gz -o layer.vhd       a layer becomes a disk file
+  opengcs vhd2tar layer.vhd -o layer.tar             and a tar again
+  opengcs kernel install && opengcs initrd build     get ready for VMs
+  opengcs run --disk layer.vhd:/mnt:ro -- ls /mnt    a program in a VM
+
+Sizes are bytes, or a number with K, M, G or T in binary units: 20G is 20 × 1024³ bytes.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C), 143 terminated.
+`opengcs run` gives the exit code of the program in the VM; see its help.",
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command has.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Say more about what is done, on stderr: -v for steps, -vv for details, -vvv for everything
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    /// Show no progress and no closing line, only results and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}

@@ -1,0 +1,60 @@
+//! What a command gets to work with: its surroundings, and how it is told to stop.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use opengcs::Environment;
+
+use crate::arguments::Common;
+use crate::signals::{Stop, Stopped};
+
+/// How long work that was told to stop may take to clean up behind itself.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The surroundings of a command.
+pub(crate) struct Context {
+    /// Where variables come from.
+    pub(crate) environment: Environment,
+    /// Told by SIGINT, SIGTERM and SIGHUP.
+    pub(crate) stop: Stop,
+    /// Whether only results and errors are shown.
+    pub(crate) quiet: bool,
+    /// Whether work that takes time is shown as it goes.
+    pub(crate) progress: bool,
+}
+
+impl Context {
+    /// The surroundings of this process. Must be called inside the runtime.
+    pub(crate) fn new(common: &Common) -> Self {
+        Self {
+            environment: Environment::process(),
+            stop: Stop::watch(),
+            quiet: common.quiet,
+            progress: !common.quiet && std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// Runs work that blocks on a thread of its own, and waits for it.
+    ///
+    /// When a signal comes, the work is expected to notice by [`Stop::flag`] and to clean up; if it
+    /// is stuck for longer than a while, it is abandoned.
+    pub(crate) async fn blocking<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        let mut work = tokio::task::spawn_blocking(work);
+        let joined = tokio::select! {
+            joined = &mut work => joined,
+            () = self.stop.told() => match tokio::time::timeout(GRACE, work).await {
+                Ok(joined) => joined,
+                Err(_) => return Err(Stopped.into()),
+            },
+        };
+        match joined {
+            Ok(result) => result,
+            Err(error) => Err(anyhow!("this is a fault in opengcs: {error}")),
+        }
+    }
+}

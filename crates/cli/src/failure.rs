@@ -1,0 +1,222 @@
+//! How a failure is told: one line, perhaps a hint, and an exit code.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use anyhow::Result;
+
+use crate::context::Context;
+use crate::output;
+
+/// Something failed.
+pub(crate) const FAILED: u8 = 1;
+/// The command line makes no sense.
+pub(crate) const USAGE: u8 = 2;
+/// Whoever read our output has gone: what a shell says of a program that SIGPIPE ended.
+const BROKEN_PIPE: u8 = 141;
+
+/// A failure that the command itself found, with what to do about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    what: String,
+    hint: Option<String>,
+    code: Option<u8>,
+}
+
+impl Failure {
+    /// A failure that says `what`: lowercase, no full stop.
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            hint: None,
+            code: None,
+        }
+    }
+
+    /// A command line that was understood and makes no sense.
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self {
+            code: Some(USAGE),
+            ..Self::new(what)
+        }
+    }
+
+    /// Says what to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl StdError for Failure {}
+
+/// Tells a failure, and returns the exit code that goes with it. `own` stands for a failure of
+/// ours that has no code of its own.
+pub(crate) fn exit_code(result: &Result<u8>, context: &Context, own: u8, verbose: bool) -> u8 {
+    let error = match result {
+        Ok(code) => return *code,
+        Err(error) => error,
+    };
+    if let Some(signal) = context.stop.signal() {
+        output::note(format_args!("opengcs: stopped by {}", signal_name(signal)));
+        return 128_u8.saturating_add(signal);
+    }
+    if output::is_broken() {
+        return BROKEN_PIPE;
+    }
+    tell(error, verbose);
+    error
+        .downcast_ref::<Failure>()
+        .and_then(|failure| failure.code)
+        .unwrap_or(own)
+}
+
+fn signal_name(signal: u8) -> &'static str {
+    match signal {
+        1 => "a hangup",
+        2 => "an interrupt",
+        15 => "a request to terminate",
+        _ => "a signal",
+    }
+}
+
+/// Prints a failure on stderr.
+pub(crate) fn tell(error: &anyhow::Error, verbose: bool) {
+    let told = Told::of(error.as_ref());
+    output::note(format_args!("opengcs: {}", told.line));
+    if let Some(hint) = &told.hint {
+        output::note(format_args!("hint: {hint}"));
+    }
+    if let Some(detail) = &told.detail {
+        if verbose {
+            output::note(format_args!("{}", detail.trim_end()));
+        } else if told.hint.is_none() {
+            output::note(format_args!(
+                "hint: the same with -v shows what the VM said before"
+            ));
+        }
+    }
+}
+
+/// A failure and its causes as they are shown.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    line: String,
+    hint: Option<String>,
+    detail: Option<String>,
+}
+
+impl Told {
+    fn of(error: &(dyn StdError + 'static)) -> Self {
+        let mut told = Self::default();
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let (text, hint, detail) = parts(error);
+            told.add(&one_line(&text));
+            told.hint = told.hint.or(hint);
+            told.detail = told.detail.or(detail);
+            next = error.source();
+        }
+        told
+    }
+
+    /// Adds a cause, unless the line ends with it already: some errors print their source.
+    fn add(&mut self, text: &str) {
+        if text.is_empty() || self.line.ends_with(text) {
+            return;
+        }
+        if !self.line.is_empty() {
+            self.line.push_str(": ");
+        }
+        self.line.push_str(text);
+    }
+}
+
+/// What one error of a chain says, without its hint.
+fn parts(error: &(dyn StdError + 'static)) -> (String, Option<String>, Option<String>) {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return (failure.what.clone(), failure.hint.clone(), None);
+    }
+    if let Some(error) = error.downcast_ref::<opengcs::Error>() {
+        let text = error.to_string();
+        let hint = error.advice().map(str::to_owned);
+        // The library's line ends with its advice in parentheses; here it has a line of its own.
+        let text = hint
+            .as_ref()
+            .and_then(|hint| text.strip_suffix(&format!(" ({hint})")))
+            .unwrap_or(&text)
+            .to_owned();
+        return (text, hint, error.detail().map(str::to_owned));
+    }
+    if let Some(inner) = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
+        return parts(inner);
+    }
+    (system_text(&error.to_string()), None, None)
+}
+
+/// "No such file or directory (os error 2)" as people say it.
+fn system_text(text: &str) -> String {
+    let Some((said, _number)) = text
+        .strip_suffix(')')
+        .and_then(|text| text.rsplit_once(" (os error "))
+    else {
+        return text.to_owned();
+    };
+    let mut letters = said.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => text.to_owned(),
+    }
+}
+
+/// Foreign text may have line ends and control characters.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for (number, part) in text
+        .lines()
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .enumerate()
+    {
+        if number > 0 {
+            line.push_str("; ");
+        }
+        line.extend(part.chars().map(|c| if c.is_control() { '?' } else { c }));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_joined_once() {
+        let system = io::Error::from_raw_os_error(2);
+        let error = anyhow::Error::new(system).context("cannot open /x");
+        assert_eq!(
+            Told::of(error.as_ref()).line,
+            "cannot open /x: no such file or directory"
+        );
+        let inner = io::Error::other(Failure::new("it is torn").hint("mend it"));
+        let error = anyhow::Error::new(inner).context("cannot read: it is torn");
+        let told = Told::of(error.as_ref());
+        assert_eq!(told.line, "cannot read: it is torn");
+        assert_eq!(told.hint.as_deref(), Some("mend it"));
+    }
+
+    #[test]
+    fn line_is_one_line() {
+        assert_eq!(one_line("a\n\n  b\x1b[0m\n"), "a; b?[0m");
+    }
+}

@@ -1,0 +1,82 @@
+//! How a signal stops the work: cleanly the first time, at once the second time.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use tokio::sync::watch;
+
+use crate::sys;
+
+/// Told when this process is asked to end.
+#[derive(Clone)]
+pub(crate) struct Stop {
+    flag: Arc<AtomicBool>,
+    signal: Arc<AtomicU8>,
+    told: watch::Receiver<bool>,
+}
+
+impl Stop {
+    /// Begins to listen for signals. Must be called inside the runtime.
+    pub(crate) fn watch() -> Self {
+        let flag = Arc::new(AtomicBool::new(false));
+        let signal = Arc::new(AtomicU8::new(0));
+        let (tell, told) = watch::channel(false);
+        let stop = Self {
+            flag: Arc::clone(&flag),
+            signal: Arc::clone(&signal),
+            told,
+        };
+        tokio::spawn(async move {
+            let mut signals = match sys::Signals::listen() {
+                Ok(signals) => signals,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot listen for signals");
+                    // The sender must stay, or whoever waits for it would think it was told.
+                    tell.closed().await;
+                    return;
+                }
+            };
+            let number = signals.next().await;
+            signal.store(number, Ordering::Release);
+            flag.store(true, Ordering::Release);
+            let _ = tell.send(true);
+            let again = signals.next().await;
+            std::process::exit(128 + i32::from(again));
+        });
+        stop
+    }
+
+    /// Set once the process is asked to end: for work that polls.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.flag)
+    }
+
+    /// Returns once the process is asked to end.
+    pub(crate) async fn told(&self) {
+        let mut told = self.told.clone();
+        if told.wait_for(|told| *told).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The signal that asked, if one has.
+    pub(crate) fn signal(&self) -> Option<u8> {
+        match self.signal.load(Ordering::Acquire) {
+            0 => None,
+            number => Some(number),
+        }
+    }
+}
+
+/// The work was given up because of a signal.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stopped by a signal")
+    }
+}
+
+impl std::error::Error for Stopped {}

@@ -1,0 +1,11 @@
+//! What differs between operating systems.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub(crate) use unix::{Signals, wait_readable};
+
+#[cfg(not(unix))]
+mod other;
+#[cfg(not(unix))]
+pub(crate) use other::{Signals, wait_readable};

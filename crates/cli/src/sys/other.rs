@@ -1,0 +1,31 @@
+//! Signals, and waiting for input, where there is only Ctrl-C.
+
+use std::io;
+use std::time::Duration;
+
+const INTERRUPT: u8 = 2;
+
+/// What asks this process to end.
+pub(crate) struct Signals;
+
+impl Signals {
+    /// Takes Ctrl-C over from the system.
+    #[allow(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Waits for one and returns its number.
+    pub(crate) async fn next(&mut self) -> u8 {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        INTERRUPT
+    }
+}
+
+/// Files cannot be waited for here: a read blocks until it has something.
+#[allow(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+pub(crate) fn wait_readable<T>(_source: &T, _patience: Duration) -> io::Result<bool> {
+    Ok(true)
+}
