@@ -44,6 +44,7 @@ struct Inner {
     path: Option<PathBuf>,
     entry: Option<Vec<u8>>,
     offset: Option<u64>,
+    output: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -58,6 +59,7 @@ impl Error {
                 path: None,
                 entry: None,
                 offset: None,
+                output: false,
                 source: None,
             }),
         }
@@ -95,6 +97,23 @@ impl Error {
         self.inner.entry.get_or_insert_with(|| entry.to_vec());
         self.inner.offset.get_or_insert(offset);
         self
+    }
+
+    /// Names the node of a tree concerned, unless one is named already.
+    pub(crate) fn with_node(mut self, path: &[u8]) -> Self {
+        self.inner.entry.get_or_insert_with(|| path.to_vec());
+        self
+    }
+
+    /// Marks a failure of the output, which no entry is to blame for.
+    pub(crate) fn output(action: impl Into<String>, error: io::Error) -> Self {
+        let mut error = Self::io(action, error);
+        error.inner.output = true;
+        error
+    }
+
+    pub(crate) fn is_output(&self) -> bool {
+        self.inner.output
     }
 
     /// Tells the byte offset in the input, unless it is told already.

@@ -1,0 +1,168 @@
+//! Overlaps reading and decompressing an input with the work on its content, in two threads.
+//!
+//! The caller's thread reads; so the input need not be `Send`. A fixed number
+//! of buffers goes round, which bounds the memory.
+
+use std::io::{self, BufRead, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use crate::{Error, Result};
+
+const BUFFER: usize = 1 << 20;
+const BUFFERS: usize = 4;
+
+type Message = io::Result<(Vec<u8>, usize)>;
+
+/// The worker's end: the input as it arrives.
+pub(crate) struct Incoming {
+    full: Receiver<Message>,
+    empty: SyncSender<Vec<u8>>,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl BufRead for Incoming {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.start == self.end {
+            match self.full.recv() {
+                Ok(Ok((buffer, end))) => {
+                    let used = std::mem::replace(&mut self.buffer, buffer);
+                    self.start = 0;
+                    self.end = end;
+                    // The reader may have ended already.
+                    let _ = self.empty.send(used);
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(&self.buffer[self.start..self.end])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+/// Runs `work` on what `input` gives.
+pub(crate) fn run<T: Send>(
+    mut input: impl Read,
+    work: impl FnOnce(Incoming) -> Result<T> + Send,
+) -> Result<T> {
+    let (full_sender, full) = sync_channel(BUFFERS);
+    let (empty, empty_receiver) = sync_channel(BUFFERS + 1);
+    let incoming = Incoming {
+        full,
+        empty,
+        buffer: Vec::new(),
+        start: 0,
+        end: 0,
+    };
+    thread::scope(|scope| {
+        let worker = thread::Builder::new()
+            .name("opengcs-layer".into())
+            .spawn_scoped(scope, move || work(incoming))
+            .map_err(|error| Error::io("cannot start a thread", error))?;
+        pump(&mut input, &full_sender, &empty_receiver);
+        drop(full_sender);
+        worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Reads until the end, a failure, or the worker's end.
+fn pump(input: &mut impl Read, full: &SyncSender<Message>, empty: &Receiver<Vec<u8>>) {
+    let mut made = 0;
+    loop {
+        let mut buffer = match empty.try_recv() {
+            Ok(buffer) => buffer,
+            Err(_) if made < BUFFERS => {
+                made += 1;
+                Vec::new()
+            }
+            Err(_) => match empty.recv() {
+                Ok(buffer) => buffer,
+                Err(_) => return,
+            },
+        };
+        buffer.resize(BUFFER, 0);
+        let mut end = 0;
+        let result = loop {
+            match input.read(&mut buffer[end..]) {
+                Ok(0) => break Ok(true),
+                Ok(read) => {
+                    end += read;
+                    if end == BUFFER {
+                        break Ok(false);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        if end > 0 && full.send(Ok((buffer, end))).is_err() {
+            return;
+        }
+        match result {
+            Ok(false) => {}
+            Ok(true) => return,
+            Err(error) => {
+                let _ = full.send(Err(error));
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_bytes_arrive_in_order() {
+        let data: Vec<u8> = (0..10_000_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let got = run(&data[..], |mut incoming| {
+            let mut got = Vec::new();
+            incoming.read_to_end(&mut got).unwrap();
+            Ok(got)
+        });
+        assert!(got.unwrap() == data);
+    }
+
+    #[test]
+    fn worker_that_stops_early_ends_the_reading() {
+        let got: Result<()> = run(io::repeat(1), |_| Err(Error::corrupt("enough")));
+        assert!(got.is_err());
+    }
+
+    #[test]
+    fn failure_of_the_input_reaches_the_worker() {
+        let input = io::repeat(1).take(100).chain(crate::pipeline::tests::Fails);
+        let got = run(input, |mut incoming| {
+            let mut got = Vec::new();
+            let error = incoming.read_to_end(&mut got).unwrap_err();
+            assert_eq!(got.len(), 100);
+            Ok(error.kind())
+        });
+        assert_eq!(got.unwrap(), io::ErrorKind::BrokenPipe);
+    }
+
+    struct Fails;
+
+    impl Read for Fails {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What a conversion left out or had to interpret, told without failing.
+
+use std::fmt;
+
+use crate::error::Name;
+
+/// How many warnings are kept in words; more are only counted.
+const KEPT: usize = 100;
+
+/// One thing that was left out or interpreted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The path it concerns, as raw bytes.
+    pub path: Vec<u8>,
+    /// What was done about it.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", Name(&self.path), self.message)
+    }
+}
+
+/// The warnings of a conversion: the first hundred in words, the rest as a number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Warnings {
+    kept: Vec<Warning>,
+    total: u64,
+}
+
+impl Warnings {
+    pub(crate) fn push(&mut self, path: &[u8], message: impl Into<String>) {
+        self.total += 1;
+        if self.kept.len() < KEPT {
+            self.kept.push(Warning {
+                path: path.to_vec(),
+                message: message.into(),
+            });
+        }
+    }
+
+    pub(crate) fn append(&mut self, other: Self) {
+        self.total += other.total;
+        let room = KEPT.saturating_sub(self.kept.len());
+        self.kept.extend(other.kept.into_iter().take(room));
+    }
+
+    /// The warnings kept in words.
+    pub fn iter(&self) -> impl Iterator<Item = &Warning> {
+        self.kept.iter()
+    }
+
+    /// How many there were in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Whether there were none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+}
