@@ -7,6 +7,7 @@ mod group;
 mod inode;
 mod map;
 mod number;
+mod recovery;
 mod summary;
 mod volume;
 mod xattr;
@@ -21,7 +22,7 @@ pub use self::summary::{JournalState, Summary};
 use self::geometry::Geometry;
 use self::volume::{Volume, read_exact};
 use crate::error::{Error, Result};
-use crate::format::feature::{Compat, Incompat};
+use crate::format::feature::Incompat;
 use crate::format::superblock::{OFFSET, SIZE};
 use crate::types::{FileType, InodeNo, Metadata, Xattr};
 
@@ -49,16 +50,17 @@ impl<R: ReadAt> Reader<R> {
             }
         })?;
         let geometry = Geometry::parse(&superblock)?;
-        let volume = Volume::new(source, geometry);
+        let mut volume = Volume::new(source, geometry);
         volume.check_length()?;
-        let journal = if volume.geometry.compat.has(Compat::HAS_JOURNAL) {
-            JournalState::Clean
-        } else {
-            JournalState::None
+        let journal = match volume.geometry.journal {
+            None if volume.geometry.incompat.has(Incompat::RECOVER) => {
+                return Err(Error::corrupt("needs recovery, but has no journal"));
+            }
+            None => JournalState::None,
+            Some(0) => return Err(Error::unsupported("an external journal")),
+            Some(_) if !volume.geometry.incompat.has(Incompat::RECOVER) => JournalState::Clean,
+            Some(inode) => recover_into(&mut volume, InodeNo(inode))?,
         };
-        if volume.geometry.incompat.has(Incompat::RECOVER) {
-            return Err(Error::unsupported("the journal needs recovery"));
-        }
         Ok(Self { volume, journal })
     }
 
@@ -115,4 +117,23 @@ impl<R: ReadAt> Reader<R> {
         content::check_type(file, FileType::File)?;
         self.volume.read_file(file, offset, buffer)
     }
+}
+
+/// Replays the journal, then believes the superblock that recovery would have written.
+fn recover_into<R: ReadAt>(volume: &mut Volume<R>, journal: InodeNo) -> Result<JournalState> {
+    let recovered = recovery::recover(volume, journal)?;
+    let state = JournalState::Replayed {
+        transactions: recovered.transactions,
+        blocks: number::wide(recovered.overlay.len()),
+    };
+    volume.set_overlay(recovered.overlay);
+    let mut superblock = [0; SIZE];
+    volume.read(OFFSET, &mut superblock)?;
+    let geometry = Geometry::parse(&superblock)?;
+    if geometry.block_size != volume.geometry.block_size {
+        return Err(Error::corrupt("the journal holds another file system"));
+    }
+    volume.geometry = geometry;
+    volume.check_length()?;
+    Ok(state)
 }

@@ -1,0 +1,186 @@
+//! Journals that the running kernel left behind, replayed and held against `e2fsck` and the kernel.
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use opengcs_ext4::{JournalState, Reader};
+
+use crate::read_tools::{
+    Scratch, Tree, assert_same, e2fsck, noise, run, tree, tree_of_folder, tree_of_image,
+};
+
+/// A mounted image, unmounted when dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(image: &Path, at: PathBuf, options: &str) -> Self {
+        fs::create_dir_all(&at).unwrap();
+        let options = format!("loop,{options}");
+        let paths = (image.to_str().unwrap(), at.to_str().unwrap());
+        run(
+            "mount",
+            &["-t", "ext4", "-o", &options, paths.0, paths.1],
+            &[0],
+        );
+        Self(at)
+    }
+
+    /// Ends the file system as a power cut would. With `flush` the journal's last transaction is
+    /// committed before.
+    fn shut_down(&self, flush: bool) {
+        let script = "import fcntl,os,struct,sys\n\
+            fd=os.open(sys.argv[1],os.O_RDONLY)\n\
+            fcntl.ioctl(fd,0x8004587d,struct.pack('I',int(sys.argv[2])))";
+        let flag = if flush { "1" } else { "2" };
+        run(
+            "python3",
+            &["-c", script, self.0.to_str().unwrap(), flag],
+            &[0],
+        );
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        run("umount", &[self.0.to_str().unwrap()], &[0]);
+    }
+}
+
+/// Creates, overwrites, cuts, renames and deletes; `sync` after some steps.
+fn work(root: &Path, seed: u64, steps: u64) {
+    for step in 0..steps {
+        let dice = noise(seed * 1000 + step, 16);
+        let pick = |limit: u8, at: usize| dice[at] % limit;
+        let directory = root.join(format!("d{}", pick(7, 0)));
+        let path = directory.join(format!("f{}", pick(40, 1)));
+        let _ = fs::create_dir(&directory);
+        match pick(12, 2) {
+            0..=4 => {
+                let size = usize::from(dice[3]) * usize::from(dice[4]);
+                // The journal's magic number, which it must escape.
+                let mut bytes = 0xC03B_3998_u32.to_be_bytes().to_vec();
+                bytes.extend(noise(step, size));
+                let _ = fs::write(&path, bytes);
+            }
+            5 => {
+                if let Ok(mut file) = File::options().write(true).open(&path) {
+                    let at = u64::from(dice[5]) * 500;
+                    file.seek(SeekFrom::Start(at)).unwrap();
+                    file.write_all(&noise(step, 3000)).unwrap();
+                }
+            }
+            6 => {
+                if let Ok(file) = File::options().write(true).open(&path) {
+                    file.set_len(u64::from(dice[5]) * 300).unwrap();
+                }
+            }
+            7 => drop(fs::rename(
+                &path,
+                directory.join(format!("f{}", pick(40, 6))),
+            )),
+            8 => drop(fs::remove_file(&path)),
+            9 => drop(fs::remove_dir_all(&directory)),
+            10 => {
+                let many = directory.join(format!("many{}", pick(3, 7)));
+                let _ = fs::create_dir(&many);
+                for number in 0..150 {
+                    let name = format!("{number}-{}", "x".repeat(usize::from(pick(100, 8))));
+                    drop(File::create(many.join(name)));
+                }
+            }
+            _ => {
+                if let Ok(file) = File::open(&path) {
+                    file.sync_all().unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// Dirties an image of `options`, mounted with `mount_options`; gives back the dirty image.
+fn dirty(scratch: &Scratch, options: &str, mount_options: &str, seed: u64, flush: bool) -> PathBuf {
+    let image = scratch.make(options, "48M", None);
+    let mount = Mount::new(&image, scratch.path("mount"), mount_options);
+    work(&mount.0, seed, 400);
+    if seed % 2 == 0 {
+        // Everything home, so that what follows is the journal's first transaction.
+        run("sync", &["-f", mount.0.to_str().unwrap()], &[0]);
+        work(&mount.0, seed + 100, 60);
+    }
+    mount.shut_down(flush);
+    image
+}
+
+fn check(options: &str, mount_options: &str, seed: u64, flush: bool) -> (u32, u64) {
+    let what = format!("{options} / {mount_options} / {seed} / {flush}");
+    let scratch = Scratch::new();
+    let image = dirty(&scratch, options, mount_options, seed, flush);
+    let before = fs::read(&image).unwrap();
+    let reader = Reader::open(File::open(&image).unwrap()).unwrap();
+    let found = tree(&reader).unwrap();
+    let state = reader.summary().journal;
+    drop(reader);
+    assert!(fs::read(&image).unwrap() == before, "{what}: written to");
+
+    let checked = scratch.path("checked");
+    fs::copy(&image, &checked).unwrap();
+    e2fsck(&checked);
+    assert_same(&what, &found, &tree_of_image(&checked));
+
+    let mount = Mount::new(&image, scratch.path("again"), "rw");
+    let by_kernel: Tree = tree_of_folder(&mount.0);
+    drop(mount);
+    assert_same(&format!("{what} (kernel)"), &found, &by_kernel);
+    let JournalState::Replayed {
+        transactions,
+        blocks,
+    } = state
+    else {
+        return (0, 0);
+    };
+    (transactions, blocks)
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn power_cuts_read_as_the_kernel_recovers_them() {
+    let mut most = (0, 0);
+    for (seed, (options, mount_options)) in (0..).zip([
+        ("-t ext4 -b 4096", "rw"),
+        ("-t ext4 -b 1024 -J size=1", "rw"),
+        ("-t ext4 -b 1024 -J size=1", "data=journal"),
+        ("-t ext4 -b 4096 -J size=4", "data=journal"),
+        (
+            "-t ext4 -b 1024 -O ^metadata_csum -J size=1",
+            "journal_checksum",
+        ),
+        (
+            "-t ext4 -b 1024 -O ^metadata_csum -J size=1",
+            "journal_async_commit,data=writeback",
+        ),
+        (
+            "-t ext4 -b 2048 -J size=2",
+            "journal_async_commit,data=writeback",
+        ),
+        ("-t ext4 -b 1024 -O ^64bit -J size=1", "rw"),
+        (
+            "-t ext4 -b 1024 -O ^64bit,^metadata_csum -J size=1",
+            "data=journal",
+        ),
+        ("-t ext3 -b 1024 -J size=1", "rw"),
+        ("-t ext3 -b 4096 -J size=4", "data=journal"),
+        ("-t ext4 -b 1024 -O inline_data -J size=1", "rw"),
+        ("-t ext4 -b 1024 -O bigalloc -C 8192 -J size=8", "rw"),
+    ]) {
+        for flush in [false, true] {
+            let (transactions, blocks) = check(options, mount_options, seed, flush);
+            eprintln!("{options} / {mount_options}: {transactions} transactions, {blocks} blocks");
+            most = (most.0.max(transactions), most.1.max(blocks));
+        }
+    }
+    assert!(
+        most.0 > 5 && most.1 > 100,
+        "the work dirtied too little: {most:?}"
+    );
+}
