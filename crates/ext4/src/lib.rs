@@ -18,6 +18,7 @@
 mod error;
 mod format;
 mod journal;
+mod num;
 mod read;
 mod types;
 mod write;
@@ -25,3 +26,4 @@ mod write;
 pub use error::{Error, ErrorKind, Result};
 pub use read::{DirEntry, Inode, JournalState, Reader, Segment, SegmentKind, Summary};
 pub use types::{BlockNo, Device, FileType, InodeNo, Metadata, Timestamp, Xattr};
+pub use write::{FileWriter, Finished, NodeId, Writer, WriterOptions};

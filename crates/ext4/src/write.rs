@@ -1,1 +1,410 @@
-//! The writer.
+//! The writer: one pass over the content, whatever its size; data goes out as it comes, metadata
+//! at the end.
+//!
+//! ```text
+//! | superblock | descriptors | journal | data, forward as it comes … | attributes, extent blocks,
+//!   directories | block bitmaps | inode bitmaps | inode tables |
+//! ```
+
+mod allocate;
+mod directory;
+mod extents;
+mod file;
+mod finish;
+mod geometry;
+mod group;
+mod inode;
+mod journal;
+mod layout;
+mod options;
+mod stage;
+mod superblock;
+mod tree;
+mod xattr;
+
+use positioned_io::WriteAt;
+
+pub use self::file::FileWriter;
+pub use self::options::WriterOptions;
+pub use self::tree::NodeId;
+
+use self::allocate::Allocator;
+use self::extents::{Extents, logical_block};
+use self::finish::Finish;
+use self::geometry::Geometry;
+use self::stage::Stage;
+use self::tree::{Children, Content, Tree};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::checksum::Checksum;
+use crate::num::{low32, wide};
+use crate::types::{Device, FileType, Metadata, Xattr};
+
+/// Most blocks a volume can have: block numbers have 48 bits in extents.
+const BLOCKS_MAX: u64 = 1 << 48;
+
+/// What came of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finished {
+    /// Bytes of the whole volume. The output may be shorter where it ends in zeros only if it was
+    /// given a size of its own; otherwise its last block is written.
+    pub size: u64,
+    /// Bytes a block.
+    pub block_size: u32,
+    /// Blocks.
+    pub blocks: u64,
+    /// Blocks that are free.
+    pub free_blocks: u64,
+    /// Inodes.
+    pub inodes: u32,
+    /// Inodes that are free.
+    pub free_inodes: u32,
+    /// Block groups.
+    pub groups: u32,
+}
+
+/// Writes one ext4 volume.
+///
+/// The output must read as zeros wherever it was not written.
+#[derive(Debug)]
+pub struct Writer<W: WriteAt> {
+    geometry: Geometry,
+    allocator: Allocator,
+    stage: Stage<W>,
+    tree: Tree,
+    options: WriterOptions,
+    seed: Checksum,
+    journal: Option<(u64, Extents)>,
+    inline_data: bool,
+    /// The last block of the file being written, as far as it came.
+    partial: Vec<u8>,
+}
+
+impl<W: WriteAt> Writer<W> {
+    /// Begins a volume that holds a root directory (mode 0755, root's) and, if wanted, `lost+found`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for options that make no sense, `NoSpace` for a size too small, and `Io` from
+    /// the output.
+    pub fn new(out: W, options: &WriterOptions) -> Result<Self> {
+        if options.label.len() > 16 || options.label.contains(&0) {
+            return Err(Error::invalid(
+                "a label has at most 16 bytes, none of them zero",
+            ));
+        }
+        let blocks = options
+            .size
+            .map(|size| size.checked_div(u64::from(options.block_size)).unwrap_or(0));
+        if blocks.is_some_and(|blocks| blocks > BLOCKS_MAX) {
+            return Err(Error::too_large("a volume of more than 2^48 blocks"));
+        }
+        let geometry = Geometry::new(options.block_size, blocks)?;
+        let created = Metadata {
+            mode: 0o755,
+            atime: options.created,
+            mtime: options.created,
+            ctime: options.created,
+            crtime: options.created,
+            ..Metadata::default()
+        };
+        let mut writer = Self {
+            geometry,
+            allocator: Allocator::new(geometry, blocks.unwrap_or(BLOCKS_MAX))?,
+            stage: Stage::new(out),
+            tree: Tree::new(created.clone()),
+            options: options.clone(),
+            seed: Checksum::of_uuid(&options.uuid),
+            journal: None,
+            inline_data: options.inline_data,
+            partial: Vec::new(),
+        };
+        if options.lost_found {
+            let metadata = Metadata {
+                mode: 0o700,
+                ..created
+            };
+            writer.create_directory(Tree::ROOT, b"lost+found", metadata)?;
+        }
+        if let Some(size) = options.journal {
+            writer.place_journal(size)?;
+        }
+        Ok(writer)
+    }
+
+    fn place_journal(&mut self, size: u64) -> Result<()> {
+        let blocks = size
+            .checked_div(u64::from(self.geometry.block_size))
+            .unwrap_or(0);
+        let count = u32::try_from(blocks)
+            .ok()
+            .filter(|&count| u64::from(count) >= journal::MIN_BLOCKS)
+            .ok_or_else(|| {
+                Error::invalid(format!(
+                    "a journal of {size} bytes: 1024 to 2^32 - 1 blocks are possible"
+                ))
+            })?;
+        let mut extents = Extents::None;
+        let mut done = 0;
+        while done < blocks {
+            let span = self.allocator.fresh(blocks.saturating_sub(done))?;
+            if done == 0 {
+                let head =
+                    journal::superblock(self.geometry.block_len(), count, &self.options.uuid);
+                self.stage.write(self.geometry.offset(span.start), &head)?;
+            }
+            extents.push(low32(done), span);
+            done = done.saturating_add(span.count);
+        }
+        self.journal = Some((self.geometry.offset(blocks), extents));
+        Ok(())
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> NodeId {
+        Tree::ROOT
+    }
+
+    /// The node that a name in a directory leads to.
+    pub fn lookup(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
+        self.tree.children(directory)?.get(name).copied()
+    }
+
+    /// The names in a directory, sorted; nothing for what is no directory.
+    pub fn children(&self, directory: NodeId) -> impl Iterator<Item = (&[u8], NodeId)> {
+        self.tree
+            .children(directory)
+            .into_iter()
+            .flatten()
+            .map(|(name, &node)| (&**name, node))
+    }
+
+    /// The directory that holds a directory (the root holds itself); `None` for anything else.
+    pub fn parent(&self, directory: NodeId) -> Option<NodeId> {
+        match self.tree.get(directory).ok()?.content {
+            Content::Directory { parent, .. } => Some(parent),
+            _ => None,
+        }
+    }
+
+    /// What a node is.
+    ///
+    /// # Panics
+    /// If the node was removed or is another writer's.
+    pub fn file_type(&self, node: NodeId) -> FileType {
+        self.node(node).file_type()
+    }
+
+    /// A node's metadata.
+    ///
+    /// # Panics
+    /// If the node was removed or is another writer's.
+    pub fn metadata(&self, node: NodeId) -> &Metadata {
+        &self.node(node).metadata
+    }
+
+    /// How many names a node has. Directories have one.
+    ///
+    /// # Panics
+    /// If the node was removed or is another writer's.
+    pub fn links(&self, node: NodeId) -> u32 {
+        self.node(node).links
+    }
+
+    fn node(&self, node: NodeId) -> &tree::Node {
+        self.tree
+            .get(node)
+            .expect("a node is named by who made it and did not remove it")
+    }
+
+    /// Replaces a node's metadata.
+    ///
+    /// # Errors
+    /// As [`Writer::create_directory`], but for names.
+    pub fn set_metadata(&mut self, node: NodeId, metadata: Metadata) -> Result<()> {
+        self.check(&metadata)?;
+        self.tree.get_mut(node)?.metadata = metadata;
+        Ok(())
+    }
+
+    /// Sets one extended attribute.
+    ///
+    /// # Errors
+    /// As [`Writer::create_directory`], but for names.
+    pub fn set_xattr(&mut self, node: NodeId, name: &[u8], value: &[u8]) -> Result<()> {
+        let mut xattrs = self.tree.get(node)?.metadata.xattrs.clone();
+        match xattrs.iter_mut().find(|xattr| xattr.name == name) {
+            Some(xattr) => xattr.value = value.to_vec(),
+            None => xattrs.push(Xattr {
+                name: name.to_vec(),
+                value: value.to_vec(),
+            }),
+        }
+        self.check_xattrs(&xattrs)?;
+        self.tree.get_mut(node)?.metadata.xattrs = xattrs;
+        Ok(())
+    }
+
+    fn check(&self, metadata: &Metadata) -> Result<()> {
+        self.check_xattrs(&metadata.xattrs)
+    }
+
+    fn check_xattrs(&self, xattrs: &[Xattr]) -> Result<()> {
+        if !xattrs.is_empty() {
+            let block_len = self.geometry.block_len();
+            xattr::place(xattrs, None, block_len, self.options.ea_inode)?;
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        metadata: Metadata,
+        content: Content,
+    ) -> Result<NodeId> {
+        self.check(&metadata)?;
+        self.tree.add(parent, name, metadata, content)
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `WrongType` if the parent is no directory; `InvalidInput` for an empty
+    /// name, `.`, `..` and names with a slash or zero; `TooLarge` for a name of more than 255 bytes
+    /// and attributes that do not fit; `InvalidInput` or `Unsupported` for attributes that ext4
+    /// cannot have.
+    pub fn create_directory(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        metadata: Metadata,
+    ) -> Result<NodeId> {
+        let content = Content::Directory {
+            parent,
+            children: Children::new(),
+            subdirectories: 0,
+        };
+        self.add(parent, name, metadata, content)
+    }
+
+    /// Makes a symbolic link. The target is not looked at.
+    ///
+    /// # Errors
+    /// As [`Writer::create_directory`], and `InvalidInput` or `TooLarge` for a target that is empty,
+    /// has a zero byte, or does not fit in a block with a zero byte behind it.
+    pub fn create_symlink(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        target: &[u8],
+        metadata: Metadata,
+    ) -> Result<NodeId> {
+        if target.is_empty() || target.contains(&0) {
+            return Err(Error::invalid(
+                "a symbolic link's target is empty or has a zero byte",
+            ));
+        }
+        if target.len() >= self.geometry.block_len() {
+            return Err(Error::too_large(format!(
+                "a symbolic link's target of {} bytes, {} fit",
+                target.len(),
+                self.geometry.block_len().saturating_sub(1)
+            )));
+        }
+        self.add(parent, name, metadata, Content::Symlink(target.into()))
+    }
+
+    /// Makes a device, fifo or socket. The device's numbers matter for devices only.
+    ///
+    /// # Errors
+    /// As [`Writer::create_directory`]; `WrongType` for another type; `TooLarge` for a major number
+    /// past 4095 or a minor number past 1,048,575.
+    pub fn create_special(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        file_type: FileType,
+        device: Device,
+        metadata: Metadata,
+    ) -> Result<NodeId> {
+        match file_type {
+            FileType::CharDevice | FileType::BlockDevice => {
+                if device.major >= 1 << 12 || device.minor >= 1 << 20 {
+                    return Err(Error::too_large(format!(
+                        "device {}:{}: ext4 keeps 12 and 20 bits",
+                        device.major, device.minor
+                    )));
+                }
+            }
+            FileType::Fifo | FileType::Socket => {}
+            FileType::File | FileType::Directory | FileType::Symlink => {
+                return Err(Error::new(
+                    ErrorKind::WrongType,
+                    "not a device, fifo or socket",
+                ));
+            }
+        }
+        self.add(parent, name, metadata, Content::Special(file_type, device))
+    }
+
+    /// Begins a regular file. It exists once [`FileWriter::finish`] was called.
+    ///
+    /// # Errors
+    /// As [`Writer::create_directory`].
+    pub fn create_file(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        metadata: Metadata,
+    ) -> Result<FileWriter<'_, W>> {
+        self.tree.vacant(parent, name)?;
+        self.check(&metadata)?;
+        Ok(FileWriter::new(self, parent, name, metadata))
+    }
+
+    /// Gives a node that is no directory another name (a hard link).
+    ///
+    /// # Errors
+    /// As [`Writer::create_directory`]; `WrongType` for directories; `TooLarge` past 65,000 names.
+    pub fn link(&mut self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<()> {
+        self.tree.link(node, parent, name)
+    }
+
+    /// Removes a name; of a directory, with all that is below it. Blocks of nodes that have no name
+    /// left are free again.
+    ///
+    /// # Errors
+    /// `NotFound`, and `WrongType` if the parent is no directory.
+    pub fn remove(&mut self, parent: NodeId, name: &[u8]) -> Result<()> {
+        let Self {
+            tree, allocator, ..
+        } = self;
+        tree.remove(parent, name, |node| {
+            if let Content::File { extents, .. } = &node.content {
+                for span in extents.spans() {
+                    allocator.release(span);
+                }
+            }
+        })
+    }
+
+    /// Writes the metadata and completes the volume.
+    ///
+    /// # Errors
+    /// `NoSpace` when the size asked for is too small, `TooLarge` for more than ext4 can hold, `Io`
+    /// from the output. The volume is incomplete then: its superblock, written last, is missing.
+    pub fn finish(self) -> Result<(Finished, W)> {
+        Finish::new(self).run()
+    }
+}
+
+/// A block's number inside a file or directory that is written from its start.
+fn logical(done: u64) -> u32 {
+    logical_block(done, 1)
+}
+
+/// A length on disk of something in memory.
+fn size(bytes: &[u8]) -> u64 {
+    wide(bytes.len())
+}

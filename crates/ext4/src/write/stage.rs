@@ -1,0 +1,81 @@
+//! How bytes reach the output: neighbours gathered into large writes, large writes passed through.
+
+use positioned_io::WriteAt;
+
+use crate::error::{Error, Result};
+use crate::num::wide;
+
+/// Bytes gathered before they are written.
+const CAPACITY: usize = 1 << 20;
+/// Writes of this many bytes go out without being copied.
+const DIRECT: usize = 256 << 10;
+
+/// An output with one run of bytes waiting.
+#[derive(Debug)]
+pub(super) struct Stage<W> {
+    out: W,
+    start: u64,
+    waiting: Vec<u8>,
+    end: u64,
+}
+
+impl<W: WriteAt> Stage<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self {
+            out,
+            start: 0,
+            waiting: Vec::new(),
+            end: 0,
+        }
+    }
+
+    /// Writes at a byte offset, now or later. What is written twice keeps the later bytes.
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.end = self.end.max(offset.saturating_add(wide(bytes.len())));
+        if self.start.saturating_add(wide(self.waiting.len())) != offset
+            || self.waiting.len().saturating_add(bytes.len()) > CAPACITY
+        {
+            self.flush()?;
+            self.start = offset;
+        }
+        if bytes.len() >= DIRECT {
+            self.flush()?;
+            return put(&mut self.out, offset, bytes);
+        }
+        if self.waiting.capacity() == 0 {
+            self.waiting.reserve_exact(CAPACITY);
+        }
+        if self.waiting.is_empty() {
+            self.start = offset;
+        }
+        self.waiting.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The end of the furthest write.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if !self.waiting.is_empty() {
+            put(&mut self.out, self.start, &self.waiting)?;
+            self.waiting.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes what waits and gives the output back.
+    pub(super) fn finish(mut self) -> Result<W> {
+        self.flush()?;
+        self.out
+            .flush()
+            .map_err(|source| Error::io("flush the image", self.end, source))?;
+        Ok(self.out)
+    }
+}
+
+fn put(out: &mut impl WriteAt, offset: u64, bytes: &[u8]) -> Result<()> {
+    out.write_all_at(offset, bytes)
+        .map_err(|source| Error::io("write the image", offset, source))
+}
