@@ -1,0 +1,366 @@
+//! A disk in a file of any format: which format it is, and one way to read and write it.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+use positioned_io::{ReadAt, Size, WriteAt};
+
+use crate::number::{clamp, wide};
+use crate::vhd::{self, DiskType, DynamicVhd, Footer};
+use crate::vhdx::{self, Vhdx};
+use crate::{Error, ErrorKind, Guid, Result, Storage};
+
+mod chain;
+mod create;
+mod summary;
+
+pub use create::DiskOptions;
+pub use summary::{ParentSummary, Summary};
+
+/// What a disk file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// VHD, with all bytes in place. The one kind of VHD that is created.
+    FixedVhd,
+    /// VHD, dynamic or differencing.
+    DynamicVhd,
+    /// VHDX.
+    Vhdx,
+    /// The disk's bytes and nothing else.
+    Raw,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FixedVhd => "vhd",
+            Self::DynamicVhd => "dynamic vhd",
+            Self::Vhdx => "vhdx",
+            Self::Raw => "raw",
+        })
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    /// Reads the name of a format that can be created, in either case.
+    fn from_str(text: &str) -> Result<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "vhd" => Ok(Self::FixedVhd),
+            "vhdx" => Ok(Self::Vhdx),
+            "raw" => Ok(Self::Raw),
+            _ => Err(Error::invalid(format!(
+                "unknown disk format {text:?}: expected vhd, vhdx or raw"
+            ))),
+        }
+    }
+}
+
+/// What a disk is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading; the storage is not changed.
+    ReadOnly,
+    /// Reading and writing.
+    ReadWrite {
+        /// A fresh random identifier, from which those that a VHDX must change
+        /// are derived.
+        session: Guid,
+    },
+}
+
+/// Finds the format of a disk file by its content.
+///
+/// # Errors
+///
+/// [`Corrupt`](ErrorKind::Corrupt) when there is a VHD footer and it is broken;
+/// those of the storage.
+pub fn detect(storage: &(impl Storage + ?Sized)) -> Result<Format> {
+    if vhdx::is_vhdx(storage)? {
+        return Ok(Format::Vhdx);
+    }
+    Ok(match find_footer(storage)? {
+        Some((footer, _)) if footer.disk_type == DiskType::Fixed => Format::FixedVhd,
+        Some(_) => Format::DynamicVhd,
+        None => Format::Raw,
+    })
+}
+
+/// The VHD footer and where the data before it ends.
+fn find_footer(storage: &(impl Storage + ?Sized)) -> Result<Option<(Footer, u64)>> {
+    match vhd::read_footer(storage) {
+        Ok(Some(found)) => Ok(Some(found)),
+        // A dynamic disk has a copy in front for when the last write was torn.
+        other => match vhd::dynamic::leading_footer(storage) {
+            Some(footer) => {
+                let length = storage
+                    .length()
+                    .map_err(|error| Error::io("cannot find the length", 0, error))?;
+                Ok(Some((footer, length)))
+            }
+            None => other,
+        },
+    }
+}
+
+/// A disk in a file of any format.
+///
+/// Reads past its end come back short; writes past its end are refused, except
+/// to a disk that is being created without a size.
+#[derive(Debug)]
+pub struct Disk<S> {
+    inner: Inner<S>,
+    writable: bool,
+    parent: Option<Box<Self>>,
+}
+
+#[derive(Debug)]
+enum Inner<S> {
+    /// The disk's bytes are the storage's: raw, or a fixed VHD with its footer.
+    Flat {
+        storage: S,
+        size: u64,
+        footer: Option<Box<Footer>>,
+        creation: Option<create::Flat>,
+    },
+    Dynamic(Box<DynamicVhd<S>>),
+    Vhdx(Box<Vhdx<S>>),
+}
+
+pub(crate) fn read_only() -> Error {
+    Error::new(ErrorKind::ReadOnly, "the disk is open for reading only")
+}
+
+pub(crate) fn past_end(end: u64) -> Error {
+    Error::invalid(format!("a write up to byte {end} goes past the disk's end"))
+}
+
+impl<S: Storage> Disk<S> {
+    /// Opens a disk file of any format, found by its content.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](ErrorKind::Corrupt) when the file breaks its format's rules
+    /// or is cut short; [`Unsupported`](ErrorKind::Unsupported) for a
+    /// differencing disk (use [`Disk::open_chain`]), for writing to a dynamic
+    /// VHD, and for what the file requires and is not known; those of the storage.
+    pub fn open(storage: S, access: Access) -> Result<Self> {
+        let disk = Self::open_alone(storage, access)?;
+        if let Some(parent) = disk.summary()?.parent {
+            return Err(Error::unsupported(format!(
+                "a differencing disk cannot be opened without its parent {parent}"
+            )));
+        }
+        Ok(disk)
+    }
+
+    fn open_alone(storage: S, access: Access) -> Result<Self> {
+        let writable = access != Access::ReadOnly;
+        let inner = if vhdx::is_vhdx(&storage)? {
+            Inner::Vhdx(Box::new(Vhdx::open(storage, access)?))
+        } else {
+            match find_footer(&storage)? {
+                None => Inner::Flat {
+                    size: storage
+                        .length()
+                        .map_err(|error| Error::io("cannot find the length", 0, error))?,
+                    storage,
+                    footer: None,
+                    creation: None,
+                },
+                Some((footer, data_end)) if footer.disk_type == DiskType::Fixed => {
+                    if footer.size > data_end {
+                        return Err(Error::corrupt(format!(
+                            "the file is cut short: a VHD of {} bytes has only {data_end}",
+                            footer.size
+                        )));
+                    }
+                    Inner::Flat {
+                        storage,
+                        size: footer.size,
+                        footer: Some(Box::new(footer)),
+                        creation: None,
+                    }
+                }
+                Some(_) if writable => {
+                    return Err(Error::unsupported(
+                        "a dynamic VHD can only be opened for reading",
+                    ));
+                }
+                Some((footer, data_end)) => {
+                    Inner::Dynamic(Box::new(DynamicVhd::open(storage, footer, data_end)?))
+                }
+            }
+        };
+        Ok(Self {
+            inner,
+            writable,
+            parent: None,
+        })
+    }
+
+    /// What the disk file is.
+    pub fn format(&self) -> Format {
+        match &self.inner {
+            Inner::Flat {
+                footer: None,
+                creation,
+                ..
+            } if !matches!(creation, Some(create::Flat { vhd: Some(_), .. })) => Format::Raw,
+            Inner::Flat { .. } => Format::FixedVhd,
+            Inner::Dynamic(_) => Format::DynamicVhd,
+            Inner::Vhdx(_) => Format::Vhdx,
+        }
+    }
+
+    /// The virtual size in bytes.
+    pub fn virtual_size(&self) -> u64 {
+        match &self.inner {
+            Inner::Flat { size, .. } => *size,
+            Inner::Dynamic(disk) => disk.footer().size,
+            Inner::Vhdx(disk) => disk.size(),
+        }
+    }
+
+    /// The storage beneath.
+    pub fn storage(&self) -> &S {
+        match &self.inner {
+            Inner::Flat { storage, .. } => storage,
+            Inner::Dynamic(disk) => disk.storage(),
+            Inner::Vhdx(disk) => disk.storage(),
+        }
+    }
+
+    fn read(&self, position: u64, buf: &mut [u8]) -> Result<usize> {
+        let left = self.virtual_size().saturating_sub(position);
+        let length = clamp(buf.len(), left);
+        let Some(piece) = buf.get_mut(..length).filter(|piece| !piece.is_empty()) else {
+            return Ok(0);
+        };
+        let parent = self.parent.as_deref().map(|parent| {
+            let parent: &dyn ReadAt = parent;
+            parent
+        });
+        match &self.inner {
+            Inner::Flat {
+                storage, creation, ..
+            } => match storage.read_at(position, piece) {
+                // Not written yet, so zero.
+                Ok(0) if creation.is_some() => piece.fill(0),
+                Ok(0) => return Err(Error::corrupt("the file is cut short").at(position)),
+                Ok(read) => return Ok(read),
+                Err(error) => return Err(Error::io("cannot read", position, error)),
+            },
+            Inner::Dynamic(disk) => disk.read_exact(parent, position, piece)?,
+            Inner::Vhdx(disk) => disk.read_exact(parent, position, piece)?,
+        }
+        Ok(length)
+    }
+
+    fn write(&mut self, position: u64, data: &[u8]) -> Result<()> {
+        if !self.writable {
+            return Err(read_only());
+        }
+        let end = position
+            .checked_add(wide(data.len()))
+            .ok_or_else(|| past_end(u64::MAX))?;
+        match &mut self.inner {
+            Inner::Flat {
+                storage,
+                size,
+                creation,
+                ..
+            } => {
+                if end > *size {
+                    match creation {
+                        Some(create::Flat { growing: true, .. }) => *size = end,
+                        _ => return Err(past_end(end)),
+                    }
+                }
+                storage
+                    .store_at(position, data)
+                    .map_err(|error| Error::io("cannot write", position, error))
+            }
+            Inner::Dynamic(_) => Err(read_only()),
+            Inner::Vhdx(disk) => disk.write_exact(position, data),
+        }
+    }
+
+    /// Makes everything written durable. A disk that is being created becomes
+    /// whole by it, and keeps its size from then on.
+    ///
+    /// # Errors
+    ///
+    /// Those of the storage; [`InvalidInput`](ErrorKind::InvalidInput) when a
+    /// disk that is being created cannot have the size it has grown to.
+    pub fn flush(&mut self) -> Result<()> {
+        if !self.writable {
+            return Ok(());
+        }
+        match &mut self.inner {
+            Inner::Vhdx(disk) => disk.commit(),
+            Inner::Dynamic(_) => Ok(()),
+            Inner::Flat { .. } => {
+                self.complete_flat()?;
+                self.storage()
+                    .sync()
+                    .map_err(|error| Error::io("cannot flush", 0, error))
+            }
+        }
+    }
+
+    /// Ends the use of the disk and gives the storage back.
+    ///
+    /// A disk that is being created becomes whole, but is not waited for: sync
+    /// the storage before giving it its final name. A disk that was opened is
+    /// flushed, and a VHDX's log is emptied, so that tools that do not replay
+    /// logs can read it. Dropping a disk instead loses only what was not flushed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Disk::flush`].
+    pub fn finish(mut self) -> Result<S> {
+        if matches!(
+            &self.inner,
+            Inner::Flat {
+                creation: Some(_),
+                ..
+            }
+        ) {
+            self.complete_flat()?;
+        } else if matches!(&self.inner, Inner::Flat { .. }) {
+            self.flush()?;
+        }
+        match self.inner {
+            Inner::Flat { storage, .. } => Ok(storage),
+            Inner::Dynamic(disk) => Ok(disk.into_storage()),
+            Inner::Vhdx(disk) => disk.close(),
+        }
+    }
+}
+
+impl<S: Storage> ReadAt for Disk<S> {
+    fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(self.read(pos, buf)?)
+    }
+}
+
+impl<S: Storage> WriteAt for Disk<S> {
+    fn write_at(&mut self, pos: u64, buf: &[u8]) -> io::Result<usize> {
+        self.write(pos, buf)?;
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(Disk::flush(self)?)
+    }
+}
+
+impl<S: Storage> Size for Disk<S> {
+    fn size(&self) -> io::Result<Option<u64>> {
+        Ok(Some(self.virtual_size()))
+    }
+}

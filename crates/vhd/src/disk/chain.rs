@@ -1,0 +1,63 @@
+//! Chains of differencing disks: each is opened for reading with its parent, which must be the one it names.
+
+use super::{Access, Disk, Inner, ParentSummary};
+use crate::{Error, Result, Storage};
+
+/// No chain may be longer.
+const MAX_DEPTH: usize = 64;
+
+impl<S: Storage> Disk<S> {
+    /// Opens a disk file for reading with its parents, if it has any.
+    ///
+    /// `find` gives the storage of the parent that a disk names; which of its
+    /// paths to trust is the caller's to decide.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Disk::open`], and those of `find`;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) when a parent is not the one that
+    /// its child was made from, or the chain is longer than 64 disks.
+    pub fn open_chain(
+        storage: S,
+        mut find: impl FnMut(&ParentSummary) -> std::io::Result<S>,
+    ) -> Result<Self> {
+        let mut chain = vec![Self::open_alone(storage, Access::ReadOnly)?];
+        while let Some(child) = chain.last() {
+            let Some(parent) = child.summary()?.parent else {
+                break;
+            };
+            if chain.len() >= MAX_DEPTH {
+                return Err(Error::corrupt("the chain of parents is too long"));
+            }
+            let found = find(&parent)
+                .map_err(|error| Error::io("cannot open the parent disk", 0, error))?;
+            let found = Self::open_alone(found, Access::ReadOnly)?;
+            let same = match (&child.inner, &found.inner) {
+                (Inner::Vhdx(_), Inner::Vhdx(disk)) => parent.ids.contains(&disk.data_write_guid()),
+                (Inner::Dynamic(_), Inner::Dynamic(disk)) => {
+                    parent.ids.contains(&disk.footer().unique_id)
+                }
+                (
+                    Inner::Dynamic(_),
+                    Inner::Flat {
+                        footer: Some(footer),
+                        ..
+                    },
+                ) => parent.ids.contains(&footer.unique_id),
+                _ => false,
+            };
+            if !same {
+                return Err(Error::corrupt(format!(
+                    "the parent disk {parent} is not the one its child was made from"
+                )));
+            }
+            chain.push(found);
+        }
+        let mut disk = None;
+        while let Some(mut next) = chain.pop() {
+            next.parent = disk.map(Box::new);
+            disk = Some(next);
+        }
+        disk.ok_or_else(|| Error::invalid("no disk"))
+    }
+}

@@ -1,0 +1,169 @@
+//! Creation of disk files: which options each format takes, and what makes the file whole.
+
+use super::{Disk, Format, Inner};
+use crate::vhd::{self, Footer};
+use crate::vhdx::{self, CreateOptions};
+use crate::{Error, Guid, Result, Storage};
+
+/// How a disk file is created.
+#[derive(Clone, Debug)]
+pub struct DiskOptions {
+    /// The format: fixed VHD, VHDX or raw.
+    pub format: Format,
+    /// The virtual size in bytes; without one the disk grows with what is
+    /// written to it, and is rounded up to whole sectors in the end.
+    pub size: Option<u64>,
+    /// The identifier of the disk; it should be random.
+    pub id: Guid,
+    /// When it is created, in seconds since 2000-01-01 00:00:00 UTC (VHD only).
+    pub time_stamp: u32,
+    /// The bytes in a block (VHDX only).
+    pub block_size: u32,
+    /// The bytes in a logical sector, 512 or 4096 (VHDX only).
+    pub logical_sector_size: u32,
+    /// The bytes in a physical sector, 512 or 4096 (VHDX only).
+    pub physical_sector_size: u32,
+    /// Whether a VHDX has all its blocks in the file at once.
+    pub fixed: bool,
+}
+
+impl DiskOptions {
+    /// The usual options: a VHDX is dynamic, with blocks of 1 MiB.
+    #[must_use]
+    pub fn new(format: Format, size: Option<u64>, id: Guid) -> Self {
+        let vhdx = CreateOptions::new(size, id);
+        Self {
+            format,
+            size,
+            id,
+            time_stamp: 0,
+            block_size: vhdx.block_size,
+            logical_sector_size: vhdx.logical_sector_size,
+            physical_sector_size: vhdx.physical_sector_size,
+            fixed: vhdx.fixed,
+        }
+    }
+}
+
+/// A flat disk that is being created.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flat {
+    pub(super) growing: bool,
+    /// The identifier and time of a VHD.
+    pub(super) vhd: Option<(Guid, u32)>,
+}
+
+impl<S: Storage> Disk<S> {
+    /// Starts a disk file in `storage`, whose old content goes.
+    ///
+    /// It becomes a whole file of its format by [`Disk::flush`] or
+    /// [`Disk::finish`]; before that, what is in the storage is of no use.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for options that the
+    /// format does not allow; those of the storage.
+    pub fn create(storage: S, options: &DiskOptions) -> Result<Self> {
+        let inner = match options.format {
+            Format::DynamicVhd => {
+                return Err(Error::invalid("dynamic VHDs are read, not created"));
+            }
+            Format::Vhdx => {
+                let create = CreateOptions {
+                    block_size: options.block_size,
+                    logical_sector_size: options.logical_sector_size,
+                    physical_sector_size: options.physical_sector_size,
+                    fixed: options.fixed,
+                    ..CreateOptions::new(options.size, options.id)
+                };
+                Inner::Vhdx(Box::new(vhdx::create(storage, &create)?))
+            }
+            Format::FixedVhd | Format::Raw => {
+                let is_vhd = options.format == Format::FixedVhd;
+                if let (true, Some(size)) = (is_vhd, options.size) {
+                    vhd::check_size(size)?;
+                }
+                storage
+                    .resize(0)
+                    .map_err(|error| Error::io("cannot empty the file", 0, error))?;
+                Inner::Flat {
+                    storage,
+                    size: options.size.unwrap_or(0),
+                    footer: None,
+                    creation: Some(Flat {
+                        growing: options.size.is_none(),
+                        vhd: is_vhd.then_some((options.id, options.time_stamp)),
+                    }),
+                }
+            }
+        };
+        Ok(Self {
+            inner,
+            writable: true,
+            parent: None,
+        })
+    }
+
+    /// Sets the size of a disk that is being created without one, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the disk's size is
+    /// settled, more has been written, or the format does not allow the size.
+    pub fn set_size(&mut self, new: u64) -> Result<()> {
+        match &mut self.inner {
+            Inner::Vhdx(disk) => disk.set_size(new),
+            Inner::Flat {
+                size,
+                creation: Some(Flat { growing: true, vhd }),
+                ..
+            } => {
+                if new < *size {
+                    return Err(Error::invalid(
+                        "a disk cannot shrink below what was written",
+                    ));
+                }
+                if vhd.is_some() {
+                    vhd::check_size(new)?;
+                }
+                *size = new;
+                Ok(())
+            }
+            Inner::Flat { .. } | Inner::Dynamic(_) => {
+                Err(Error::invalid("the size of this disk is settled"))
+            }
+        }
+    }
+
+    /// Makes a flat disk that is being created whole.
+    pub(super) fn complete_flat(&mut self) -> Result<()> {
+        let Inner::Flat {
+            storage,
+            size,
+            footer,
+            creation,
+        } = &mut self.inner
+        else {
+            return Ok(());
+        };
+        let Some(Flat { vhd, growing }) = *creation else {
+            return Ok(());
+        };
+        if let Some((id, time_stamp)) = vhd {
+            if growing {
+                *size = size
+                    .checked_next_multiple_of(vhd::SECTOR_SIZE)
+                    .ok_or_else(|| Error::invalid("the disk is too large"))?;
+            }
+            let new = Footer::fixed(*size, id, time_stamp);
+            vhd::append_footer(storage, &new)?;
+            *footer = Some(Box::new(new));
+        } else {
+            storage
+                .resize(*size)
+                .map_err(|error| Error::io("cannot set the length", *size, error))?;
+        }
+        *creation = None;
+        Ok(())
+    }
+}

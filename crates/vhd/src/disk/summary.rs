@@ -1,0 +1,131 @@
+//! What a disk file says of itself, for people and listings.
+
+use std::fmt;
+
+use super::{Disk, Format, Inner};
+use crate::vhdx::LogState;
+use crate::{Error, Guid, Result, Storage};
+
+/// What a disk file says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The format.
+    pub format: Format,
+    /// The size of the disk in bytes.
+    pub virtual_size: u64,
+    /// The length of the file in bytes.
+    pub file_size: u64,
+    /// The bytes that the file takes on its own disk, where that is known.
+    pub file_allocated: Option<u64>,
+    /// The bytes of the disk for which there is room in the file.
+    pub allocated: u64,
+    /// The bytes in a block, of formats that have blocks.
+    pub block_size: Option<u64>,
+    /// The bytes in a logical sector, where the format says so.
+    pub logical_sector_size: Option<u32>,
+    /// The bytes in a physical sector, where the format says so.
+    pub physical_sector_size: Option<u32>,
+    /// The identifier of the disk.
+    pub id: Option<Guid>,
+    /// The tool that made the file, in its own words.
+    pub creator: Option<String>,
+    /// Whether a VHDX's log was clean, or how many entries were replayed.
+    pub log: Option<LogState>,
+    /// The parent of a differencing disk.
+    pub parent: Option<ParentSummary>,
+}
+
+/// What a differencing disk says of its parent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParentSummary {
+    /// The identifiers the parent may have: a VHDX's content identifiers, a VHD's identifier.
+    pub ids: Vec<Guid>,
+    /// The paths at which to look for it, as the file has them, the relative one first.
+    pub paths: Vec<String>,
+}
+
+impl fmt::Display for ParentSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.paths.first() {
+            Some(path) => write!(f, "{path:?}"),
+            None => f.write_str("(no path given)"),
+        }
+    }
+}
+
+impl<S: Storage> Disk<S> {
+    /// What the disk file says of itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of the storage.
+    pub fn summary(&self) -> Result<Summary> {
+        let storage = self.storage();
+        let io = |error| Error::io("cannot find the length", 0, error);
+        let file_size = storage.length().map_err(io)?;
+        let file_allocated = storage.allocated().map_err(io)?;
+        let mut summary = Summary {
+            format: self.format(),
+            virtual_size: self.virtual_size(),
+            file_size,
+            file_allocated,
+            allocated: self.virtual_size(),
+            block_size: None,
+            logical_sector_size: None,
+            physical_sector_size: None,
+            id: None,
+            creator: None,
+            log: None,
+            parent: None,
+        };
+        let footer = match &self.inner {
+            Inner::Flat { footer, .. } => footer.as_deref(),
+            Inner::Dynamic(disk) => {
+                summary.allocated = disk.allocated()?;
+                summary.block_size = Some(disk.block_size());
+                summary.parent = disk.parent().map(|parent| {
+                    let mut paths: Vec<String> = Vec::new();
+                    for platform in [b"W2ru", b"MacX", b"W2ku"] {
+                        let found = parent.locators.iter().filter(|l| l.platform == *platform);
+                        paths.extend(found.map(|locator| locator.path.clone()));
+                    }
+                    paths.push(parent.name.clone());
+                    ParentSummary {
+                        ids: vec![parent.unique_id],
+                        paths,
+                    }
+                });
+                Some(disk.footer())
+            }
+            Inner::Vhdx(disk) => {
+                summary.allocated = disk.allocated();
+                summary.block_size = Some(u64::from(disk.block_size()));
+                summary.logical_sector_size = Some(disk.logical_sector_size());
+                summary.physical_sector_size = Some(disk.physical_sector_size());
+                summary.id = Some(disk.disk_id());
+                summary.creator = Some(disk.creator().to_owned());
+                summary.log = Some(disk.log_state());
+                summary.parent = disk.parent().map(|parent| ParentSummary {
+                    ids: parent.linkages(),
+                    paths: ["relative_path", "volume_path", "absolute_win32_path"]
+                        .into_iter()
+                        .filter_map(|key| parent.value(key))
+                        .map(str::to_owned)
+                        .collect(),
+                });
+                None
+            }
+        };
+        if let Some(footer) = footer {
+            summary.logical_sector_size = Some(512);
+            summary.id = Some(footer.unique_id);
+            summary.creator = Some(
+                String::from_utf8_lossy(&footer.creator_application)
+                    .trim_matches(|c: char| c.is_whitespace() || c.is_control())
+                    .to_owned(),
+            );
+        }
+        Ok(summary)
+    }
+}

@@ -1,0 +1,13 @@
+//! Disk files held against foreign tools, crashes and flipped bits.
+
+#![allow(
+    missing_docs,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic"
+)]
+
+mod crash;
+mod hostile;
+mod judge;
+mod qemu;
+mod vhdx;
