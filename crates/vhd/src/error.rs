@@ -120,10 +120,10 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner
-            .source
-            .as_ref()
-            .map(|source| source as &(dyn StdError + 'static))
+        match &self.inner.source {
+            Some(source) => Some(source),
+            None => None,
+        }
     }
 }
 

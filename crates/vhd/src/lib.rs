@@ -24,7 +24,6 @@
 //! ```
 //! use opengcs_vhd::{Access, Disk, DiskOptions, Format, Guid};
 //! use positioned_io::{ReadAt, WriteAt};
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("scratch.vhdx");
 //! let file = std::fs::File::create_new(&path)?;
@@ -39,8 +38,7 @@
 //! disk.read_exact_at(1 << 30, &mut hello)?;
 //! assert_eq!(&hello, b"hello");
 //! assert_eq!(disk.virtual_size(), 20 << 30);
-//! # Ok(())
-//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 #![forbid(unsafe_code)]

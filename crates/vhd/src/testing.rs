@@ -69,7 +69,7 @@ impl Content {
     fn write(&mut self, mut position: u64, mut data: &[u8]) {
         self.length = self.length.max(position.saturating_add(wide(data.len())));
         while !data.is_empty() {
-            let within = usize::try_from(position % wide(PAGE)).unwrap_or(0);
+            let within = usize::try_from(position % 4096).unwrap_or(0);
             let (piece, rest) = data.split_at(data.len().min(PAGE.saturating_sub(within)));
             let page = self
                 .pages

@@ -220,14 +220,12 @@ impl<S: Storage> Vhdx<S> {
             self.complete()?;
             return Ok(self.view.storage);
         }
-        if let Mode::Writing(session) = &self.mode {
-            if session.started {
-                self.commit()?;
-                self.view.sync()?;
-                let mut clean = self.header.clone();
-                clean.log_guid = Guid::NIL;
-                replace_header(&self.view, &mut self.header, &mut self.slot, clean)?;
-            }
+        if let Mode::Writing(Session { started: true, .. }) = &self.mode {
+            self.commit()?;
+            self.view.sync()?;
+            let mut clean = self.header.clone();
+            clean.log_guid = Guid::NIL;
+            replace_header(&self.view, &mut self.header, &mut self.slot, clean)?;
         }
         Ok(self.view.storage)
     }

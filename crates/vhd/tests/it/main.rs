@@ -3,6 +3,7 @@
 #![allow(
     missing_docs,
     clippy::cast_possible_truncation,
+    clippy::unwrap_used,
     reason = "a test may panic"
 )]
 
