@@ -408,3 +408,6 @@ fn logical(done: u64) -> u32 {
 fn size(bytes: &[u8]) -> u64 {
     wide(bytes.len())
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ pub(super) struct Allocator {
     geometry: Geometry,
     next: u64,
     limit: u64,
+    /// The first block at or behind `next` that descriptors have.
+    reserved: u64,
     free: BTreeMap<u64, u64>,
 }
 
@@ -40,6 +42,7 @@ impl Allocator {
             geometry,
             next,
             limit,
+            reserved: geometry.next_reserved(next),
             free: BTreeMap::new(),
         })
     }
@@ -109,12 +112,14 @@ impl Allocator {
     /// One to `want` blocks that were never written.
     pub(super) fn fresh(&mut self, want: u64) -> Result<Span> {
         let mut start = self.next;
-        let mut reserved = self.geometry.next_reserved(start);
-        while reserved == start {
-            start = start.saturating_add(1);
-            reserved = self.geometry.next_reserved(start);
+        while self.reserved <= start {
+            start = start.max(self.reserved.saturating_add(1));
+            self.reserved = self.geometry.next_reserved(start);
         }
-        let end = start.saturating_add(want).min(reserved).min(self.limit);
+        let end = start
+            .saturating_add(want)
+            .min(self.reserved)
+            .min(self.limit);
         if end <= start {
             return Err(no_space());
         }

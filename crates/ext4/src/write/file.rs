@@ -68,7 +68,10 @@ impl<'a, W: WriteAt> FileWriter<'a, W> {
                 done?;
             }
         }
-        let (whole, tail) = rest.split_at(rest.len().saturating_sub(rest.len() % block_len.max(1)));
+        let (whole, tail) = rest.split_at(
+            rest.len()
+                .saturating_sub(rest.len().checked_rem(block_len).unwrap_or(0)),
+        );
         if !whole.is_empty() {
             self.blocks(end.saturating_sub(wide(rest.len())), whole)?;
         }

@@ -63,7 +63,7 @@ pub(super) struct Finish<W: WriteAt> {
     /// Blocks of values outside, which count as their owner's too.
     charged: BTreeMap<NodeId, u64>,
     shared: Vec<Shared>,
-    shared_by_sum: BTreeMap<u32, Vec<usize>>,
+    shared_by_sum: BTreeMap<u32, usize>,
     outside: Vec<Outside>,
     large_dir: bool,
 }
@@ -121,6 +121,7 @@ impl<W: WriteAt> Finish<W> {
             last,
             self.writer.options.inodes,
         )?;
+        self.writer.geometry = layout.geometry;
         self.release_descriptors(&layout);
 
         let directories = self.write_inodes(&tree, &layout, journal.as_ref())?;
@@ -348,21 +349,19 @@ impl<W: WriteAt> Finish<W> {
         }
         let bytes = xattr::encode_block(&placement.block, block_len);
         let sum = Checksum::START.add(&bytes).0;
-        for &number in self.shared_by_sum.get(&sum).into_iter().flatten() {
-            let Some(shared) = self.shared.get(number) else {
-                continue;
-            };
-            if shared.references < REFERENCES_MAX
-                && self.shared_bytes(tree, shared.node)? == bytes
-                && let Some(shared) = self.shared.get_mut(number)
-            {
-                shared.references = shared.references.saturating_add(1);
-                self.acls.insert(id, shared.block);
-                return Ok(());
-            }
+        if let Some(&number) = self.shared_by_sum.get(&sum)
+            && let Some(shared) = self.shared.get(number)
+            && shared.references < REFERENCES_MAX
+            && self.shared_bytes(tree, shared.node)? == bytes
+            && let Some(shared) = self.shared.get_mut(number)
+        {
+            shared.references = shared.references.saturating_add(1);
+            self.acls.insert(id, shared.block);
+            return Ok(());
         }
         let block = self.writer.allocator.take_any(1)?.start;
-        self.shared_by_sum.insert(sum, vec![self.shared.len()]);
+        // A sum that others have too is only tried with its latest block: enough, and bounded.
+        self.shared_by_sum.insert(sum, self.shared.len());
         self.shared.push(Shared {
             node: id,
             references: 1,

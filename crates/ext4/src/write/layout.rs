@@ -13,6 +13,8 @@ const BYTES_PER_INODE: u64 = 16 << 10;
 /// What the metadata of groups looks like.
 #[derive(Debug)]
 pub(super) struct Layout {
+    /// The geometry that the volume ends with.
+    pub(super) geometry: Geometry,
     pub(super) groups: u64,
     /// Blocks of the whole volume, counted from block 0.
     pub(super) blocks: u64,
@@ -60,6 +62,7 @@ impl Layout {
             layout.place(allocator)?;
             return Ok(layout);
         }
+        let geometry = dense(geometry, allocator.end(), wanted);
         let mut groups = geometry.groups(allocator.end()).max(1);
         loop {
             let each = per_group(geometry, wanted, groups);
@@ -77,11 +80,8 @@ impl Layout {
             }
             layout.place(allocator)?;
             if reached < groups {
-                allocator.grow_to(
-                    geometry
-                        .group_start(groups.saturating_sub(1))
-                        .saturating_add(1),
-                );
+                let last = geometry.group_start(groups.saturating_sub(1));
+                allocator.grow_to(last.saturating_add(1));
             }
             layout.blocks = allocator.end();
             return Ok(layout);
@@ -91,6 +91,7 @@ impl Layout {
     fn of(geometry: Geometry, groups: u64, inodes_per_group: u64, blocks: u64) -> Self {
         let bytes = inodes_per_group.saturating_mul(wide(INODE_SIZE));
         Self {
+            geometry,
             groups,
             blocks,
             inodes_per_group: low32(inodes_per_group),
@@ -139,7 +140,8 @@ impl Singles {
 
 /// Inodes that share a block of the table and a byte of the bitmap come together.
 fn step(geometry: Geometry) -> u64 {
-    (u64::from(geometry.block_size) / wide(INODE_SIZE)).max(8)
+    let per_block = u64::from(geometry.block_size).checked_div(wide(INODE_SIZE));
+    per_block.unwrap_or(0).max(8)
 }
 
 fn per_group(geometry: Geometry, inodes: u64, groups: u64) -> u64 {
@@ -157,4 +159,33 @@ fn fit_total(geometry: Geometry, each: u64, groups: u64) -> u64 {
         each = each.saturating_sub(step);
     }
     each
+}
+
+/// Smaller groups, if groups of the usual size have too few inodes for content of so few blocks.
+///
+/// Nothing depends on the size of groups before the first block of descriptors that lies in one.
+fn dense(geometry: Geometry, end: u64, inodes: u64) -> Geometry {
+    let most = u64::from(geometry.block_size).saturating_mul(8);
+    let groups = inodes.div_ceil(most.max(1)).max(1);
+    let tables = geometry_blocks(geometry, inodes.saturating_mul(wide(INODE_SIZE)));
+    let least = end
+        .saturating_add(tables)
+        .saturating_add(groups.saturating_mul(2));
+    let per_group = least.checked_div(groups).unwrap_or(0) & !7;
+    let smaller = Geometry {
+        blocks_per_group: per_group,
+        ..geometry
+    };
+    if groups <= geometry.groups(least)
+        || per_group < geometry.first_free().max(256)
+        || geometry.needs_meta_groups(geometry.groups(least))
+        || smaller.needs_meta_groups(groups.saturating_mul(2))
+    {
+        return geometry;
+    }
+    smaller
+}
+
+fn geometry_blocks(geometry: Geometry, bytes: u64) -> u64 {
+    bytes.div_ceil(u64::from(geometry.block_size).max(1))
 }

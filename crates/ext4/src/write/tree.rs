@@ -62,7 +62,6 @@ const CHUNK: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Tree {
     chunks: Vec<Vec<Option<Node>>>,
-    live: u32,
 }
 
 impl Tree {
@@ -82,13 +81,7 @@ impl Tree {
         };
         Self {
             chunks: vec![vec![Some(node)]],
-            live: 1,
         }
-    }
-
-    /// How many nodes exist.
-    pub(super) fn live(&self) -> u32 {
-        self.live
     }
 
     /// How many ids were given out.
@@ -206,7 +199,6 @@ impl Tree {
                 self.chunks.push(chunk);
             }
         }
-        self.live = self.live.saturating_add(1);
         Ok(id)
     }
 
@@ -259,7 +251,6 @@ impl Tree {
                 if let Content::Directory { children, .. } = &mut node.content {
                     unlinked.extend(std::mem::take(children).into_values());
                 }
-                self.live = self.live.saturating_sub(1);
                 dead(node);
             }
         }

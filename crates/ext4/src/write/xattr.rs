@@ -102,7 +102,8 @@ fn items(xattrs: &[Xattr]) -> Result<Vec<Item<'_>>> {
         });
     }
     items.sort_by(|a, b| order(a).cmp(&order(b)));
-    if let Some([twice, _]) = items.array_windows().find(|[a, b]| order(a) == order(b)) {
+    let mut neighbours = items.iter().zip(items.iter().skip(1));
+    if let Some((twice, _)) = neighbours.find(|(a, b)| order(a) == order(b)) {
         let name = String::from_utf8_lossy(twice.name);
         return Err(Error::invalid(format!(
             "extended attribute {name:?}: given twice"

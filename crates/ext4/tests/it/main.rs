@@ -1,6 +1,16 @@
 //! The crate from outside: foreign judges and round trips.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking"
+)]
 
+mod journal;
+mod journal_kernel;
 mod judge;
 mod read;
+mod read_hostile;
 mod read_tools;
 mod write;
+mod write_large;
+mod write_random;

@@ -381,7 +381,7 @@ fn journal_and_inline_data_are_clean() {
         assert!(
             image
                 .debugfs("logdump -S")
-                .contains("Journal starts at block: 0")
+                .contains("Journal starts at block 0, transaction 1")
         );
     }
 }
