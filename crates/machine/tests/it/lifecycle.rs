@@ -1,0 +1,168 @@
+//! Starting, disks and ends of real machines.
+
+use std::path::Path;
+use std::process::Command;
+
+use opengcs_machine::qemu::Qemu;
+use opengcs_machine::{
+    DiskFormat, DiskSpec, ErrorKind, ExitReason, Machine, Port, Slot, State,
+};
+
+use crate::guest::{Guest, config};
+
+fn disk(path: &Path, size: usize, first: u8) {
+    let mut bytes = vec![0; size];
+    bytes[0] = first;
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn qemu_img(arguments: &[&str]) {
+    let status = Command::new("qemu-img").args(arguments).output().unwrap();
+    assert!(status.status.success(), "{status:?}");
+}
+
+#[tokio::test]
+async fn disks_come_and_go_and_the_guest_powers_off() {
+    let mut guest = Guest::boot_with(|config| config.scsi_controllers(2)).await;
+    assert_eq!(guest.machine.state(), State::Running);
+    let dir = guest.dir.path().to_owned();
+    let raw = dir.join("raw");
+    disk(&raw, 1 << 20, b'r');
+    // A fixed VHD without geometry: the bytes and a footer.
+    let vhd = dir.join("vhd");
+    disk(&vhd, (2 << 20) + 512, b'v');
+    let vhdx = dir.join("vhdx");
+    qemu_img(&["create", "-q", "-f", "vhdx", vhdx.to_str().unwrap(), "64M"]);
+
+    let attach = |path: &Path, format, read_only| {
+        let disk = DiskSpec::new(path, format, read_only);
+        guest.machine.attach(disk)
+    };
+    assert_eq!(
+        attach(&raw, DiskFormat::Raw, true).await.unwrap(),
+        Slot { controller: 0, lun: 0 }
+    );
+    assert_eq!(
+        attach(&vhd, DiskFormat::FixedVhd, true).await.unwrap(),
+        Slot { controller: 0, lun: 1 }
+    );
+    assert_eq!(
+        attach(&vhdx, DiskFormat::Vhdx, false).await.unwrap(),
+        Slot { controller: 0, lun: 2 }
+    );
+
+    let twice = attach(&raw, DiskFormat::Raw, true).await.unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::DiskInUse);
+    let missing = attach(&dir.join("x"), DiskFormat::Raw, true).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    let not_vhdx = dir.join("not-vhdx");
+    disk(&not_vhdx, 1 << 20, b'n');
+    let refused = attach(&not_vhdx, DiskFormat::Vhdx, true).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+
+    let disks = guest.disks(|disks| disks.split(',').count() == 3).await;
+    let sizes: Vec<_> = disks
+        .split(',')
+        .map(|disk| disk.split_whitespace().skip(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(sizes, ["2048 1", "4096 1", "131072 0"]);
+    let name = |index: usize| {
+        let disk = disks.split(',').nth(index).unwrap();
+        disk.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(guest.order(&format!("head {}", name(1))).await, b'v'.to_string());
+    assert!(guest.order(&format!("write {}", name(0))).await.starts_with("error"));
+    assert_eq!(guest.order(&format!("write {}", name(2))).await, "ok");
+
+    // Another machine may not write to what this one has, and need not boot to be told.
+    let other_dir = tempfile::tempdir().unwrap();
+    let other = Qemu::start(config(other_dir.path())).await.unwrap();
+    let locked = other
+        .attach(DiskSpec::new(&vhdx, DiskFormat::Vhdx, false))
+        .await
+        .unwrap_err();
+    assert_eq!(locked.kind(), ErrorKind::DiskLocked, "{locked}");
+    other
+        .attach(DiskSpec::new(&vhd, DiskFormat::FixedVhd, true))
+        .await
+        .unwrap();
+    assert_eq!(other.terminate().await.reason, ExitReason::Terminated);
+    drop(other);
+    assert_eq!(std::fs::read_dir(other_dir.path()).unwrap().count(), 0);
+
+    let middle = Slot { controller: 0, lun: 1 };
+    guest.machine.detach(middle).await.unwrap();
+    let again = guest.machine.detach(middle).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::NotFound);
+    guest.disks(|disks| disks.split(',').count() == 2).await;
+    let slot = guest
+        .machine
+        .attach(DiskSpec::new(&vhd, DiskFormat::FixedVhd, true))
+        .await
+        .unwrap();
+    assert_eq!(slot, middle, "the lowest free slot is taken again");
+
+    guest.send("poweroff").await;
+    assert_eq!(guest.machine.wait().await.reason, ExitReason::PoweredOff);
+    assert_eq!(guest.machine.state(), State::Stopped);
+    let late = guest.machine.detach(middle).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::GuestDied);
+    qemu_img(&["check", "-q", vhdx.to_str().unwrap()]);
+}
+
+#[tokio::test]
+async fn a_panic_is_told_by_its_message_and_a_stopped_qemu_ends() {
+    let mut guest = Guest::boot().await;
+    guest.send("panic").await;
+    let exit = guest.machine.wait().await;
+    assert!(
+        matches!(&exit.reason, ExitReason::Panicked(message) if message.contains("sysrq")),
+        "{exit}"
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Qemu::start(config(dir.path())).await.unwrap();
+    let id = machine.describe().process_id.unwrap();
+    let stopped = Command::new("kill").args(["-STOP", &id.to_string()]).status();
+    assert!(stopped.unwrap().success());
+    assert_eq!(machine.terminate().await.reason, ExitReason::Terminated);
+    assert_eq!(machine.terminate().await.reason, ExitReason::Terminated);
+    assert!(!Path::new(&format!("/proc/{id}")).exists());
+
+    let machine = Qemu::start(config(dir.path())).await.unwrap();
+    let id = machine.describe().process_id.unwrap();
+    let killed = Command::new("kill").args(["-KILL", &id.to_string()]).status();
+    assert!(killed.unwrap().success());
+    assert_eq!(machine.wait().await.reason, ExitReason::Killed(9));
+}
+
+#[tokio::test]
+async fn what_cannot_start_says_why_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Qemu::create(config(dir.path()).qemu("/nonexistent/qemu")).unwrap();
+    let mut listener = machine.listen(Port(1)).unwrap();
+    let error = machine.power_on().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotInstalled);
+    assert_eq!(machine.state(), State::Failed);
+    assert!(listener.accept().await.is_err());
+    let again = machine.power_on().await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::WrongState);
+    machine.terminate().await;
+
+    let mut wrong = config(dir.path());
+    wrong.extra_arguments = vec!["-device".into(), "no-such-device".into()];
+    let error = Qemu::start(wrong).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StartFailed);
+    assert!(error.to_string().contains("no-such-device"), "{error}");
+
+    let mut wrong = config(dir.path());
+    wrong.boot = opengcs_machine::Boot::LinuxKernel {
+        kernel: dir.path().join("no-kernel"),
+        initrd: None,
+        command_line: String::new(),
+    };
+    let error = Qemu::start(wrong).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("no-kernel"), "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}

@@ -1,0 +1,152 @@
+//! Connections between this process and a real guest.
+
+use std::time::Instant;
+
+use opengcs_machine::{ErrorKind, Machine, Port};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+use crate::guest::{Guest, accept};
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..=250_u8).cycle().take(len).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_guests_connections_keep_the_five_rules() {
+    const MIB: usize = 1 << 20;
+    let mut guest = Guest::boot().await;
+    let mut listener = guest.machine.listen(Port(2000)).unwrap();
+    let taken = guest.machine.listen(Port(2000)).unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::PortInUse);
+
+    // Our end of file reaches the guest while its answer still flows, and its end reaches us.
+    assert_eq!(guest.order("dial 2000 echo").await, "ok");
+    let stream = accept(&guest.machine, &mut listener).await;
+    let (mut read, mut write) = tokio::io::split(stream);
+    let sent = pattern(8 * MIB);
+    let copy = sent.clone();
+    let writing = tokio::spawn(async move {
+        write.write_all(&copy).await.unwrap();
+        write.shutdown().await.unwrap();
+    });
+    let mut echoed = Vec::new();
+    read.read_to_end(&mut echoed).await.unwrap();
+    writing.await.unwrap();
+    assert!(echoed == sent, "{} of {} bytes came back", echoed.len(), sent.len());
+
+    // The guest's half-close is our end of file, and we can still send.
+    assert_eq!(guest.order("dial 2000 half").await, "ok");
+    let mut stream = accept(&guest.machine, &mut listener).await;
+    assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 0);
+    stream.write_all(&pattern(100_000)).await.unwrap();
+    drop(stream);
+    while !guest.machine.console_tail().contains("peer: half 100000") {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+
+    // A port where nobody listens is refused at once.
+    let answer = guest.order("time 2001").await;
+    let (refused, micros) = answer.split_once(' ').unwrap();
+    assert_eq!(refused, "true");
+    println!("refused after {micros} us");
+
+    // The guest is done long before we read; every byte is there, and then an end of file.
+    assert_eq!(guest.order("dial 2000 source 300000 65536").await, "ok");
+    let mut stream = accept(&guest.machine, &mut listener).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    assert!(bytes == pattern(300_000));
+
+    // We can dial, too.
+    assert_eq!(guest.order("listen 77 sink 65536").await, "ok");
+    let mut stream = guest.machine.connect(Port(77)).await.unwrap();
+    stream.write_all(&pattern(123_456)).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "123456\n");
+    let refused = guest.machine.connect(Port(78)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+
+    // Many at once, the slow not holding up the others.
+    assert_eq!(guest.order("dial 2000 source 4000000 4096").await, "ok");
+    let mut slow = accept(&guest.machine, &mut listener).await;
+    for _ in 0..100 {
+        assert_eq!(guest.order("dial 2000 echo").await, "ok");
+        let mut stream = accept(&guest.machine, &mut listener).await;
+        stream.write_all(b"hello").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut back = String::new();
+        stream.read_to_string(&mut back).await.unwrap();
+        assert_eq!(back, "hello");
+    }
+    let mut bytes = Vec::new();
+    slow.read_to_end(&mut bytes).await.unwrap();
+    assert!(bytes == pattern(4_000_000));
+
+    // The last words of a guest that powers off at once.
+    guest.send("stdout-then-poweroff 2000 200000").await;
+    let mut stream = accept(&guest.machine, &mut listener).await;
+    guest.machine.wait().await;
+    let mut bytes = vec![0; 200_000];
+    stream.read_exact(&mut bytes).await.unwrap();
+    assert!(bytes == pattern(200_000));
+    let end = stream.read(&mut [0]).await;
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(listener.accept().await.is_err(), "nobody will dial any more");
+}
+
+/// Not a test: prints what `OPENGCS_TEST_BENCH=1` asks for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, to be run by hand"]
+async fn throughput() {
+    const BYTES: usize = 512 << 20;
+    let start = Instant::now();
+    let mut guest = Guest::boot().await;
+    println!("boot to dial: {:?}", start.elapsed());
+    println!("{:?}", guest.machine.describe());
+    let mut listener = guest.machine.listen(Port(2000)).unwrap();
+    for chunk in [4096, 16384, 65536] {
+        guest.order(&format!("dial 2000 source {BYTES} {chunk}")).await;
+        let mut stream = accept(&guest.machine, &mut listener).await;
+        let start = Instant::now();
+        let mut buffer = vec![0; 256 * 1024];
+        let mut count = 0;
+        loop {
+            match stream.read(&mut buffer).await.unwrap() {
+                0 => break,
+                read => count += read,
+            }
+        }
+        assert_eq!(count, BYTES);
+        let rate = BYTES as f64 / start.elapsed().as_secs_f64() / 1e6;
+        println!("guest to host, writes of {chunk}: {rate:.0} MB/s");
+    }
+    for chunk in [4096, 65536] {
+        guest.order(&format!("dial 2000 sink {chunk}")).await;
+        let mut stream = accept(&guest.machine, &mut listener).await;
+        let start = Instant::now();
+        let buffer = vec![0; 256 * 1024];
+        for _ in 0..BYTES / buffer.len() {
+            stream.write_all(&buffer).await.unwrap();
+        }
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.trim(), BYTES.to_string());
+        let rate = BYTES as f64 / start.elapsed().as_secs_f64() / 1e6;
+        println!("host to guest, reads of {chunk}: {rate:.0} MB/s");
+    }
+    guest.order("dial 2000 rtt 2000").await;
+    let mut stream = accept(&guest.machine, &mut listener).await;
+    let mut bytes = [0; 64];
+    for _ in 0..2000 {
+        stream.read_exact(&mut bytes).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+    }
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await.unwrap();
+    println!("64-byte round trip p50 p99: {} us", line.trim());
+    guest.machine.terminate().await;
+}
