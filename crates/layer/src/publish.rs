@@ -193,9 +193,8 @@ fn folder(target: &Path) -> &Path {
 /// Follows a target that is a symbolic link.
 fn resolve(target: &Path) -> Result<PathBuf> {
     match fs::symlink_metadata(target) {
-        Ok(found) if found.is_symlink() => fs::canonicalize(target).map_err(|error| {
-            Error::io_at("cannot follow the symbolic link", target, error)
-        }),
+        Ok(found) if found.is_symlink() => fs::canonicalize(target)
+            .map_err(|error| Error::io_at("cannot follow the symbolic link", target, error)),
         _ => Ok(target.to_path_buf()),
     }
 }
