@@ -58,7 +58,10 @@ pub(crate) fn replay(log: &impl Log, geometry: &LogGeometry, volume_blocks: u64)
     replay.transactions = scanned.transactions;
     let committed = || {
         let whole = scanned.transactions;
-        scanned.events.iter().filter(move |event| event.transaction < whole)
+        scanned
+            .events
+            .iter()
+            .filter(move |event| event.transaction < whole)
     };
     let mut buffer = vec![0; geometry.block_size];
     // By block: the last transaction that revoked it.

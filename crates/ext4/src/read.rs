@@ -43,11 +43,9 @@ impl<R: ReadAt> Reader<R> {
     /// Opens a volume that begins at byte 0 of `source`, replaying its journal into memory.
     pub fn open(source: R) -> Result<Self> {
         let mut superblock = [0; SIZE];
-        read_exact(&source, OFFSET, &mut superblock).map_err(|error| {
-            match error.kind() {
-                crate::ErrorKind::Corrupt => Error::corrupt("too short for a file system"),
-                _ => error,
-            }
+        read_exact(&source, OFFSET, &mut superblock).map_err(|error| match error.kind() {
+            crate::ErrorKind::Corrupt => Error::corrupt("too short for a file system"),
+            _ => error,
         })?;
         let geometry = Geometry::parse(&superblock)?;
         let mut volume = Volume::new(source, geometry);

@@ -207,8 +207,12 @@ pub(crate) fn tree_of_folder(folder: &Path) -> Tree {
     tree
 }
 
-/// A file's content by its segments, the holes held against `read_at`.
+/// A file's content by its segments, the holes held against `read_at`. Of a file so large that a
+/// damaged size must have made it so, the segments alone.
 pub(crate) fn content<R: ReadAt>(reader: &Reader<R>, inode: &Inode) -> Result<Vec<u8>> {
+    if inode.size() > 256 << 20 {
+        return Ok(format!("{:?}", reader.segments(inode)?).into_bytes());
+    }
     let mut bytes = Vec::new();
     for Segment {
         offset,
@@ -218,7 +222,6 @@ pub(crate) fn content<R: ReadAt>(reader: &Reader<R>, inode: &Inode) -> Result<Ve
     {
         assert_eq!(offset, bytes.len() as u64);
         let start = bytes.len();
-        assert!(length < 1 << 32, "test files are small");
         bytes.resize(start + usize::try_from(length).unwrap(), 0);
         if kind == SegmentKind::Data {
             let read = reader.read_at(inode, offset, &mut bytes[start..])?;
