@@ -12,5 +12,6 @@ mod read;
 mod read_hostile;
 mod read_tools;
 mod write;
+mod write_kernel;
 mod write_large;
 mod write_random;
