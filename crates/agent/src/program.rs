@@ -1,0 +1,64 @@
+//! Which of its names the program was called by, and what it then does.
+
+use std::{
+    ffi::OsString,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use crate::{init, serve};
+
+const USAGE: &str =
+    "usage: gcs init | serve [--unix FOLDER] | tar2vhd | vhd2tar | exportSandbox -path FOLDER";
+
+/// Runs what the program was called for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let called = arguments.next().unwrap_or_default();
+    let rest: Vec<OsString> = arguments.collect();
+    let name = Path::new(&called)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let outcome = match name.as_str() {
+        // The kernel calls PID 1 by the name `init` and may pass it words of the command line.
+        "init" | "linuxrc" => init::run(),
+        _ if std::process::id() == 1 => init::run(),
+        _ => match rest.split_first() {
+            Some((command, rest)) => run(&command.to_string_lossy(), rest),
+            None => Err(USAGE.to_owned()),
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            // There is nowhere else to tell it.
+            let _ = writeln!(std::io::stderr(), "{name}: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &str, arguments: &[OsString]) -> Result<(), String> {
+    match command {
+        "init" => Err("init is only run as PID 1".to_owned()),
+        "serve" => {
+            let options = serve_options(arguments)?;
+            serve::run(options).map_err(|error| error.to_string())
+        }
+        _ => Err(USAGE.to_owned()),
+    }
+}
+
+fn serve_options(arguments: &[OsString]) -> Result<serve::Options, String> {
+    match arguments {
+        [] => Ok(serve::Options::default()),
+        [flag, folder] if flag == "--unix" => Ok(serve::Options {
+            unix: Some(PathBuf::from(folder)),
+        }),
+        _ => Err(USAGE.to_owned()),
+    }
+}

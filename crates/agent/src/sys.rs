@@ -1,0 +1,99 @@
+//! What the safe interfaces of the system lack: starting a process in a session of its own,
+//! crediting entropy, and signals by any number.
+#![allow(
+    unsafe_code,
+    reason = "the standard library's `pre_exec`, an ioctl with a kernel structure, and real-time signal numbers have no safe form"
+)]
+
+use std::{
+    io,
+    os::{fd::AsFd, unix::process::CommandExt as _},
+    process::Command,
+};
+
+use rustix::{
+    ioctl::{Opcode, Setter, ioctl},
+    process::{Signal, ioctl_tiocsctty, setsid},
+};
+
+/// Has the command lead a session of its own, with its standard input as the controlling terminal
+/// when `terminal` is set.
+pub(crate) fn new_session(command: &mut Command, terminal: bool) {
+    let prepare = move || -> io::Result<()> {
+        setsid()?;
+        if terminal {
+            ioctl_tiocsctty(rustix::stdio::stdin())?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes two plain system calls: it allocates
+    // nothing, takes no lock and touches no memory of other threads.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
+/// A signal by its number, 1 to 64.
+pub(crate) fn signal(number: i32) -> Option<Signal> {
+    if !(1..=64).contains(&number) {
+        return None;
+    }
+    // SAFETY: the number is a signal of this kernel. The numbers that a C library keeps for
+    // itself are sent to other processes only, never handled or masked here.
+    Some(unsafe { Signal::from_raw_unchecked(number) })
+}
+
+/// The kernel's `struct rand_pool_info` with room for 512 bytes.
+#[repr(C)]
+struct PoolInfo {
+    entropy_count: i32,
+    buf_size: i32,
+    buf: [u8; 512],
+}
+
+/// `RNDADDENTROPY`, `_IOW('R', 3, int[2])`.
+const RNDADDENTROPY: Opcode = 0x4008_5203;
+
+/// Mixes bytes (at most 512) into the kernel's pool and credits them as entropy.
+pub(crate) fn add_entropy(random: impl AsFd, bytes: &[u8]) -> io::Result<()> {
+    let mut info = PoolInfo {
+        entropy_count: 0,
+        buf_size: 0,
+        buf: [0; 512],
+    };
+    let size = bytes.len().min(info.buf.len());
+    info.buf[..size].copy_from_slice(&bytes[..size]);
+    // At most 512, so both fit.
+    info.buf_size = i32::try_from(size).unwrap_or(0);
+    info.entropy_count = info.buf_size * 8;
+    // SAFETY: the opcode is the one of `struct rand_pool_info`, whose layout PoolInfo has, and
+    // `buf_size` is not over the size of `buf`.
+    let request = unsafe { Setter::<RNDADDENTROPY, PoolInfo>::new(info) };
+    // SAFETY: as above; the kernel only reads the structure.
+    unsafe { ioctl(random, request) }.map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_signals_are_signals() {
+        assert_eq!(signal(9), Some(Signal::KILL));
+        assert_eq!(signal(64).map(Signal::as_raw), Some(64));
+        for number in [0, -1, 65, i32::MAX, i32::MIN] {
+            assert_eq!(signal(number), None);
+        }
+    }
+
+    #[test]
+    fn a_process_leads_its_own_session() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "cat /proc/$$/stat | cut -d' ' -f1,6"]);
+        new_session(&mut command, false);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (pid, session) = text.trim().split_once(' ').unwrap();
+        assert_eq!(pid, session);
+    }
+}

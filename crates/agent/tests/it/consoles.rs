@@ -1,0 +1,115 @@
+//! Processes with a terminal.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::Shutdown,
+};
+
+use opengcs_bridge::{
+    HResult,
+    message::{ProcessParameters, Request, RequestBase, ResizeRequest},
+};
+
+use crate::support::{Host, command, text};
+
+fn terminal(script: &str) -> ProcessParameters {
+    ProcessParameters {
+        emulate_console: true,
+        create_stdin_pipe: true,
+        create_stdout_pipe: true,
+        ..command(&["sh", "-c", script])
+    }
+}
+
+fn resize(pid: u32) -> Request {
+    Request::ResizeConsole(ResizeRequest {
+        base: RequestBase::utility_vm(),
+        process_id: pid,
+        height: 43,
+        width: 132,
+    })
+}
+
+#[test]
+fn it_is_the_controlling_terminal_and_all_output_is_one() {
+    let mut host = Host::negotiated();
+    let streams = host
+        .execute(terminal(
+            "test -t 0 && : </dev/tty && tty; echo err >&2; exit 3",
+        ))
+        .unwrap();
+    let out = text(streams.stdout.unwrap());
+    assert!(out.starts_with("/dev/pts/"), "{out}");
+    assert!(out.ends_with("err\r\n"), "{out}");
+    assert_eq!(host.wait(streams.pid).unwrap(), 3);
+}
+
+#[test]
+fn input_is_echoed_and_its_end_is_an_end() {
+    let mut host = Host::negotiated();
+    let streams = host.execute(terminal("cat; echo done")).unwrap();
+    let mut stdin = streams.stdin.unwrap();
+    stdin.write_all(b"hello\n").unwrap();
+    stdin.shutdown(Shutdown::Write).unwrap();
+    let out = text(streams.stdout.unwrap());
+    assert_eq!(out, "hello\r\nhello\r\ndone\r\n");
+    assert_eq!(host.wait(streams.pid).unwrap(), 0);
+}
+
+#[test]
+fn it_is_resized() {
+    let mut host = Host::negotiated();
+    let streams = host
+        .execute(terminal("read line; stty size; exit 4"))
+        .unwrap();
+    host.call(&resize(streams.pid)).unwrap();
+    streams.stdin.unwrap().write_all(b"go\n").unwrap();
+    let out = text(streams.stdout.unwrap());
+    assert!(out.ends_with("43 132\r\n"), "{out}");
+    assert_eq!(host.wait(streams.pid).unwrap(), 4);
+    let failure = host.call(&resize(streams.pid)).unwrap_err();
+    assert_eq!(failure.result, HResult::NOT_FOUND);
+}
+
+#[test]
+fn a_process_without_one_is_not_resized() {
+    let mut host = Host::negotiated();
+    let pid = host
+        .execute_at(command(&["sleep", "100"]), Default::default())
+        .unwrap();
+    let failure = host.call(&resize(pid)).unwrap_err();
+    assert_eq!(failure.result, HResult::FAIL);
+    assert!(failure.message.contains("no terminal"), "{failure}");
+    host.signal(pid, 9).unwrap();
+    assert_eq!(host.wait(pid).unwrap(), 137);
+}
+
+#[test]
+fn much_output_arrives_whole() {
+    let mut host = Host::negotiated();
+    let streams = host
+        .execute(terminal("head -c 300000 /dev/zero | tr '\\0' x"))
+        .unwrap();
+    let mut out = Vec::new();
+    streams.stdout.unwrap().read_to_end(&mut out).unwrap();
+    assert_eq!(out.len(), 300_000);
+    assert_eq!(host.wait(streams.pid).unwrap(), 0);
+}
+
+#[test]
+fn when_the_host_goes_the_process_is_hung_up() {
+    let mut host = Host::negotiated();
+    let streams = host.execute(terminal("exec sleep 100")).unwrap();
+    drop((streams.stdin, streams.stdout));
+    assert_eq!(host.wait(streams.pid).unwrap(), 128 + 1);
+}
+
+#[test]
+fn it_works_without_streams() {
+    let mut host = Host::negotiated();
+    let mut parameters = terminal("echo unseen; exit 6");
+    parameters.create_stdin_pipe = false;
+    parameters.create_stdout_pipe = false;
+    let pid = host.execute_at(parameters, Default::default()).unwrap();
+    assert_eq!(host.wait(pid).unwrap(), 6);
+}

@@ -1,0 +1,242 @@
+//! Processes outside any container.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::Shutdown,
+};
+
+use opengcs_bridge::{
+    HResult, WAIT_FOREVER,
+    message::{ProcessParameters, StdioPorts},
+};
+
+use crate::support::{Host, command, shell, text, wait};
+
+#[test]
+fn output_errors_and_exit_code_come_back_apart() {
+    let mut host = Host::negotiated();
+    let (code, out, err) = host.run("echo out; echo err >&2; exit 7");
+    assert_eq!((code, &*out, &*err), (7, "out\n", "err\n"));
+}
+
+#[test]
+fn the_command_line_is_split_and_the_list_wins() {
+    let mut host = Host::negotiated();
+    let line = ProcessParameters {
+        command_line: "/bin/sh -c \"pwd; echo $A; exit 3\"".to_owned(),
+        working_directory: "/tmp".to_owned(),
+        environment: [("A".to_owned(), "b c".to_owned())].into(),
+        create_stdout_pipe: true,
+        ..ProcessParameters::default()
+    };
+    let streams = host.execute(line.clone()).unwrap();
+    assert_eq!(text(streams.stdout.unwrap()), "/tmp\nb c\n");
+    assert_eq!(host.wait(streams.pid).unwrap(), 3);
+
+    let both = ProcessParameters {
+        command_args: vec!["echo".into(), "the; list".into()],
+        ..line
+    };
+    let streams = host.execute(both).unwrap();
+    assert_eq!(text(streams.stdout.unwrap()), "the; list\n");
+    assert_eq!(host.wait(streams.pid).unwrap(), 0);
+}
+
+#[test]
+fn the_environment_is_exactly_the_one_given() {
+    let mut host = Host::negotiated();
+    let mut parameters = command(&["env"]);
+    parameters.create_stdout_pipe = true;
+    parameters.environment = [("ONE".to_owned(), "1=1".to_owned())].into();
+    let streams = host.execute(parameters).unwrap();
+    assert_eq!(text(streams.stdout.unwrap()), "ONE=1=1\n");
+    assert_eq!(host.wait(streams.pid).unwrap(), 0);
+}
+
+#[test]
+fn input_goes_through_to_its_end() {
+    let mut host = Host::negotiated();
+    let mut parameters = command(&["sh", "-c", "cat; echo end"]);
+    parameters.create_stdin_pipe = true;
+    parameters.create_stdout_pipe = true;
+    let streams = host.execute(parameters).unwrap();
+    let mut stdin = streams.stdin.unwrap();
+    let sent: Vec<u8> = (0..3_000_000u32)
+        .map(|n| n.to_le_bytes()[n as usize % 3])
+        .collect();
+    let expected = [sent.as_slice(), b"end\n"].concat();
+    let writer = std::thread::spawn(move || {
+        stdin.write_all(&sent).unwrap();
+        stdin.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut got = Vec::new();
+    streams.stdout.unwrap().read_to_end(&mut got).unwrap();
+    writer.join().unwrap();
+    assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+    assert_eq!(host.wait(streams.pid).unwrap(), 0);
+}
+
+#[test]
+fn unwanted_streams_are_null_and_their_ports_ignored() {
+    let mut host = Host::negotiated();
+    let ports = StdioPorts {
+        stdin: 9,
+        stdout: 9,
+        stderr: 9,
+    };
+    let script = "test $(readlink /proc/self/fd/0) = /dev/null && exit 5";
+    let pid = host
+        .execute_at(command(&["sh", "-c", script]), ports)
+        .unwrap();
+    assert_eq!(host.wait(pid).unwrap(), 5);
+}
+
+#[test]
+fn no_descriptor_of_the_agent_leaks_into_a_process() {
+    let mut host = Host::negotiated();
+    let script = "ls /proc/self/fd | wc -w";
+    let (_, out, _) = host.run(script);
+    // Whoever runs the tests may leak some of its own, to every child alike.
+    let here = std::process::Command::new("sh")
+        .args(["-c", script])
+        .output()
+        .unwrap();
+    assert_eq!(out.as_bytes(), here.stdout);
+}
+
+#[test]
+fn a_process_leads_a_session_with_default_signals() {
+    let mut host = Host::negotiated();
+    let (_, out, _) =
+        host.run("cut -d' ' -f1,5,6 /proc/$$/stat; grep -E 'Sig(Blk|Ign)' /proc/$$/status");
+    let mut lines = out.lines();
+    let ids: Vec<&str> = lines.next().unwrap().split(' ').collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{out}");
+    for line in lines {
+        let (_, mask) = line.split_once(':').unwrap();
+        let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+        assert_eq!(mask & 0x7FFF_FFFF, 0, "{out}");
+    }
+}
+
+#[test]
+fn what_cannot_be_started_says_why() {
+    let mut host = Host::negotiated();
+    let mut folder = command(&["true"]);
+    folder.working_directory = "/no/such/folder".to_owned();
+    let mut file = command(&["true"]);
+    file.working_directory = "/etc/passwd".to_owned();
+    for (parameters, words) in [
+        (command(&["/no/such"]), "/no/such: No such file"),
+        (
+            command(&["no-such"]),
+            "no-such: no such program in /bin:/usr/bin",
+        ),
+        (command(&["/etc/passwd"]), "/etc/passwd: Permission denied"),
+        (command(&["/tmp"]), "/tmp: Permission denied"),
+        (folder, "/no/such/folder: No such file"),
+        (file, "/etc/passwd: not a directory"),
+    ] {
+        let failure = host
+            .execute_at(parameters, StdioPorts::default())
+            .unwrap_err();
+        assert_eq!(failure.result, HResult::FAIL, "{failure}");
+        assert!(failure.message.contains(words), "{failure}");
+    }
+    let failure = host
+        .execute_at(ProcessParameters::default(), StdioPorts::default())
+        .unwrap_err();
+    assert_eq!(failure.result, HResult::INVALID_ARGUMENT);
+}
+
+#[test]
+fn a_port_without_a_listener_is_named() {
+    let mut host = Host::negotiated();
+    let ports = StdioPorts {
+        stdout: 1_073_781_145,
+        ..StdioPorts::default()
+    };
+    let mut parameters = command(&["true"]);
+    parameters.create_stdout_pipe = true;
+    let failure = host.execute_at(parameters, ports).unwrap_err();
+    assert_eq!(failure.result, HResult::FAIL);
+    assert!(failure.message.contains("1073781145"), "{failure}");
+}
+
+#[test]
+fn several_wait_and_one_is_out_of_time() {
+    let mut host = Host::negotiated();
+    let pid = host.execute_at(command(&["sleep", "100"]), StdioPorts::default());
+    let pid = pid.unwrap();
+    let long = [
+        host.send(&wait(pid, WAIT_FOREVER)),
+        host.send(&wait(pid, WAIT_FOREVER - 1)),
+    ];
+    let short = host.send(&wait(pid, 30));
+    let none = host.send(&wait(pid, 0));
+    for late in [none, short] {
+        assert_eq!(host.exit_code(late).unwrap_err().result, HResult::TIMEOUT);
+    }
+    host.signal(pid, 15).unwrap();
+    for id in long {
+        assert_eq!(host.exit_code(id).unwrap(), 128 + 15);
+    }
+    assert_eq!(host.wait(pid).unwrap_err().result, HResult::NOT_FOUND);
+    assert_eq!(host.signal(pid, 9).unwrap_err().result, HResult::NOT_FOUND);
+}
+
+#[test]
+fn an_exit_code_waits_until_it_is_asked_for() {
+    let mut host = Host::negotiated();
+    let mut first = shell("exit 9");
+    first.create_stderr_pipe = false;
+    let streams = host.execute(first).unwrap();
+    assert_eq!(text(streams.stdout.unwrap()), "");
+    // The end of the stream may be seen a moment before the end of the process.
+    while host.signal(streams.pid, 18).is_ok() {}
+    let others: Vec<u32> = (0..20)
+        .map(|_| {
+            host.execute_at(command(&["true"]), StdioPorts::default())
+                .unwrap()
+        })
+        .collect();
+    assert!(!others.contains(&streams.pid));
+    assert_eq!(host.wait(streams.pid).unwrap(), 9);
+    for pid in others {
+        assert_eq!(host.wait(pid).unwrap(), 0);
+    }
+}
+
+#[test]
+fn signals_are_checked_and_zero_kills() {
+    let mut host = Host::negotiated();
+    let pid = host.execute_at(command(&["sleep", "100"]), StdioPorts::default());
+    let pid = pid.unwrap();
+    for number in [-1, 65, i32::MIN] {
+        let failure = host.signal(pid, number).unwrap_err();
+        assert_eq!(failure.result, HResult::INVALID_ARGUMENT);
+    }
+    for stranger in [0, 1, std::process::id(), u32::MAX] {
+        let failure = host.signal(stranger, 9).unwrap_err();
+        assert_eq!(failure.result, HResult::NOT_FOUND);
+    }
+    host.signal(pid, 0).unwrap();
+    assert_eq!(host.wait(pid).unwrap(), 137);
+}
+
+#[test]
+fn many_at_once_are_not_confused() {
+    let mut host = Host::negotiated();
+    let waits: Vec<_> = (0..60u32)
+        .map(|n| {
+            let script = format!("exit {n}");
+            let pid = host
+                .execute_at(command(&["sh", "-c", &script]), StdioPorts::default())
+                .unwrap();
+            (n, host.send(&wait(pid, WAIT_FOREVER)))
+        })
+        .collect();
+    for (n, id) in waits {
+        assert_eq!(host.exit_code(id).unwrap(), n);
+    }
+}
