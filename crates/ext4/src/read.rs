@@ -6,7 +6,6 @@ mod geometry;
 mod group;
 mod inode;
 mod map;
-mod number;
 mod recovery;
 mod summary;
 mod volume;
@@ -122,7 +121,7 @@ fn recover_into<R: ReadAt>(volume: &mut Volume<R>, journal: InodeNo) -> Result<J
     let recovered = recovery::recover(volume, journal)?;
     let state = JournalState::Replayed {
         transactions: recovered.transactions,
-        blocks: number::wide(recovered.overlay.len()),
+        blocks: crate::num::wide(recovered.overlay.len()),
     };
     volume.set_overlay(recovered.overlay);
     let mut superblock = [0; SIZE];

@@ -2,7 +2,6 @@
 
 use super::superblock::{Checksums, LogGeometry};
 use super::tag::Tag;
-use crate::format::checksum::Checksum;
 use crate::format::journal::{COMMIT_CHECKSUM_OFFSET, TAIL_SIZE};
 
 /// Whether a descriptor or revoke block's last four bytes are its checksum.

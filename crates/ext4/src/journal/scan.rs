@@ -98,7 +98,7 @@ impl<L: Log> Scan<'_, L> {
             && match self.geometry.checksums {
                 Checksums::None => true,
                 Checksums::V1 => {
-                    let [stored, ..] = commit.h_chksum.map(|sum| sum.get());
+                    let [stored, ..] = commit.h_chksum.map(zerocopy::U32::get);
                     let kind = (commit.h_chksum_type, commit.h_chksum_size);
                     (kind == (CHECKSUM_CRC32, 4) && stored == self.sum.0)
                         || (kind == (0, 0) && stored == 0)

@@ -1,4 +1,8 @@
 //! Logs built here, of every kind of checksum and tag, and damaged.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the numbers are this file's own"
+)]
 
 use zerocopy::IntoBytes;
 

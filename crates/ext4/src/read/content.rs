@@ -4,11 +4,11 @@ use positioned_io::ReadAt;
 
 use super::inode::Inode;
 use super::map::Run;
-use super::number::{size, wide};
 use super::volume::Volume;
 use super::xattr::inline_rest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::feature::Incompat;
+use crate::num::{index as size, wide};
 use crate::types::{BlockNo, FileType};
 
 /// Longest target of a link that Linux can follow (`PATH_MAX`, its terminator not counted).

@@ -5,7 +5,6 @@ use zerocopy::FromBytes;
 
 use super::content::check_type;
 use super::inode::Inode;
-use super::number::{size, wide};
 use super::volume::Volume;
 use super::xattr::inline_rest;
 use crate::error::Result;
@@ -18,6 +17,7 @@ use crate::format::htree::{
     ROOT_INFO_LENGTH, ROOT_INFO_OFFSET,
 };
 use crate::format::inode::{FLAG_INDEX, ROOT_INO};
+use crate::num::{index as size, wide};
 use crate::types::{BlockNo, FileType, InodeNo};
 
 /// Bytes that are read at once.

@@ -156,7 +156,7 @@ impl Geometry {
         }
         let desc_size = match raw.s_desc_size.get() {
             _ if !incompat.has(Incompat::BIT64) => 32,
-            size if size >= 64 && size <= 1024 && size.is_power_of_two() => size,
+            size if (64..=1024).contains(&size) && size.is_power_of_two() => size,
             size => return Err(corrupt(format!("descriptor size {size}"))),
         };
         debug_assert!(usize::from(desc_size) >= group::SIZE_32);

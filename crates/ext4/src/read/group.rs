@@ -4,11 +4,11 @@ use positioned_io::ReadAt;
 use zerocopy::FromBytes;
 
 use super::geometry::Geometry;
-use super::number::size;
 use super::volume::Volume;
 use crate::error::{Error, Result};
 use crate::format::feature::{Compat, Incompat, RoCompat};
 use crate::format::group::{GroupDesc, SIZE_64};
+use crate::num::index as size;
 use crate::types::BlockNo;
 
 /// Offset of `bg_checksum`.

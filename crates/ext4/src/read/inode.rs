@@ -6,7 +6,6 @@ use positioned_io::ReadAt;
 use zerocopy::FromBytes;
 
 use super::map::Run;
-use super::number::size;
 use super::volume::Volume;
 use crate::error::{Error, Result};
 use crate::format::feature::{Incompat, RoCompat};
@@ -14,6 +13,7 @@ use crate::format::inode::{
     self as format, BASE_SIZE, FLAG_CASEFOLD, FLAG_EA_INODE, FLAG_ENCRYPT, FLAG_EXTENTS,
     FLAG_HUGE_FILE, FLAG_INLINE_DATA, FLAG_VERITY, InodeExtra, S_IFMT,
 };
+use crate::num::index as size;
 use crate::types::{BlockNo, Device, FileType, InodeNo, Metadata, Timestamp};
 
 /// Offset of `i_extra_isize`, where the extra fields begin.

@@ -7,12 +7,12 @@ use positioned_io::ReadAt;
 use zerocopy::FromBytes;
 
 use super::inode::Inode;
-use super::number::size;
 use super::volume::Volume;
 use crate::error::{Error, Result};
 use crate::format::extent::{
     Extent, ExtentHeader, ExtentIdx, INIT_MAX_LEN, MAGIC, MAX_DEPTH, RECORD_SIZE,
 };
+use crate::num::index as size;
 use crate::types::BlockNo;
 
 /// Blocks that a block map names directly.

@@ -59,7 +59,7 @@ pub(super) fn recover<R: ReadAt>(volume: &Volume<R>, number: InodeNo) -> Result<
         inode: number,
         runs: volume.distinct_runs(&inode)?,
     };
-    let mut superblock = vec![0; super::number::size(block_size)];
+    let mut superblock = vec![0; crate::num::index(block_size)];
     file.read(0, &mut superblock)?;
     let length = inode.size() >> volume.geometry.block_shift;
     let geometry = LogGeometry::parse(&superblock, block_size, length)

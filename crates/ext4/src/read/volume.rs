@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use positioned_io::ReadAt;
 
 use super::geometry::Geometry;
-use super::number::{size, wide};
 use crate::error::{Error, Result};
+use crate::num::{index as size, wide};
 use crate::types::BlockNo;
 
 /// Bytes of metadata kept, in each of two generations.

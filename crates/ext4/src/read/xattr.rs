@@ -4,7 +4,6 @@ use positioned_io::ReadAt;
 use zerocopy::FromBytes;
 
 use super::inode::Inode;
-use super::number::{size, wide};
 use super::volume::Volume;
 use crate::error::{Error, Result};
 use crate::format::acl;
@@ -14,6 +13,7 @@ use crate::format::xattr::{
     BLOCK_HEADER_SIZE, ENTRY_SIZE, IBODY_HEADER_SIZE, INDEX_POSIX_ACL_ACCESS,
     INDEX_POSIX_ACL_DEFAULT, INDEX_SYSTEM, MAGIC, XattrEntry, XattrHeader, prefix,
 };
+use crate::num::{index as size, wide};
 use crate::types::{BlockNo, InodeNo, Xattr};
 
 /// Name of inline data behind the first 60 bytes, with [`INDEX_SYSTEM`].
