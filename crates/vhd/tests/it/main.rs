@@ -7,6 +7,7 @@
     reason = "a test may panic"
 )]
 
+mod chain;
 mod crash;
 mod hostile;
 mod judge;
