@@ -1,9 +1,9 @@
-//! Overlaps reading and decompressing an input with the work on its content, in two threads.
+//! Overlaps an input or output, with its compression, with the work on its content, in two threads.
 //!
-//! The caller's thread reads; so the input need not be `Send`. A fixed number
-//! of buffers goes round, which bounds the memory.
+//! The caller's thread reads or writes; so inputs and outputs need not be
+//! `Send`. A fixed number of buffers goes round, which bounds the memory.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -123,6 +123,95 @@ fn pump(input: &mut impl Read, full: &SyncSender<Message>, empty: &Receiver<Vec<
             }
         }
     }
+}
+
+/// The worker's end of an output.
+pub(crate) struct Outgoing {
+    full: SyncSender<Vec<u8>>,
+    empty: Receiver<Vec<u8>>,
+    made: usize,
+    buffer: Vec<u8>,
+}
+
+impl Outgoing {
+    /// Hands over what has not been handed over yet.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.hand_over()
+            .map_err(|error| Error::output("cannot write the tar", error))
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let next = match self.empty.try_recv() {
+            Ok(buffer) => buffer,
+            Err(_) if self.made < BUFFERS => {
+                self.made += 1;
+                Vec::with_capacity(BUFFER)
+            }
+            Err(_) => self.empty.recv().map_err(|_| gone())?,
+        };
+        let full = std::mem::replace(&mut self.buffer, next);
+        self.buffer.clear();
+        self.full.send(full).map_err(|_| gone())
+    }
+}
+
+impl Write for Outgoing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() >= BUFFER {
+            self.hand_over()?;
+        }
+        let step = bytes.len().min(BUFFER - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..step]);
+        Ok(step)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs `work`, writing to `output` what it hands over. A failure of the output
+/// comes before what the worker makes of it.
+pub(crate) fn run_output<W: Write, T: Send>(
+    mut output: W,
+    work: impl FnOnce(Outgoing) -> Result<T> + Send,
+) -> Result<(W, T)> {
+    let (full, full_receiver) = sync_channel::<Vec<u8>>(BUFFERS);
+    let (empty_sender, empty) = sync_channel(BUFFERS + 1);
+    let outgoing = Outgoing {
+        full,
+        empty,
+        made: 1,
+        buffer: Vec::with_capacity(BUFFER),
+    };
+    thread::scope(|scope| {
+        let worker = thread::Builder::new()
+            .name("opengcs-layer".into())
+            .spawn_scoped(scope, move || work(outgoing))
+            .map_err(|error| Error::io("cannot start a thread", error))?;
+        let mut failure = None;
+        while let Ok(buffer) = full_receiver.recv() {
+            if let Err(error) = output.write_all(&buffer) {
+                failure = Some(Error::output("cannot write the tar", error));
+                break;
+            }
+            let _ = empty_sender.send(buffer);
+        }
+        // Wakes a worker that waits for a buffer or for room.
+        drop(full_receiver);
+        drop(empty_sender);
+        let worked = worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match failure {
+            Some(error) => Err(error),
+            None => Ok((output, worked?)),
+        }
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,196 @@
+//! Turns a tar stream into a disk file in one pass: decompressed in one thread, unpacked in another.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use opengcs_ext4::{Finished, Writer};
+use opengcs_vhd::{self as vhd, Disk, Format};
+use positioned_io::WriteAt;
+
+use crate::control::Control;
+use crate::decompress::{Compression, Decompressor};
+use crate::filesystem::FilesystemOptions;
+use crate::unpack::{TarWhiteouts, UnpackOptions, Unpacked, from_ext4, unpack};
+use crate::{Error, ErrorKind, Existing, NewFile, Result, Warnings, pipeline};
+
+/// A disk that is made whole after its size is known, not when the file system is flushed.
+struct Growing<'f>(Disk<&'f File>);
+
+impl WriteAt for Growing<'_> {
+    fn write_at(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_at(position, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How a tar becomes a file system.
+#[derive(Clone, Debug, Default)]
+pub struct TarToExt4Options {
+    /// The file system.
+    pub filesystem: FilesystemOptions,
+    /// What becomes of whiteouts.
+    pub whiteouts: TarWhiteouts,
+    /// Whether backslashes separate the parts of paths, as in tars made on Windows.
+    pub backslash_paths: bool,
+    /// Progress and cancellation.
+    pub control: Control,
+}
+
+/// How a tar becomes a disk file.
+#[derive(Clone, Debug)]
+pub struct TarToDiskOptions {
+    /// The tar and the file system.
+    pub ext4: TarToExt4Options,
+    /// The disk file's format; fixed VHD unless chosen.
+    pub format: Format,
+    /// What happens to a file that is there already; it is replaced unless chosen otherwise.
+    pub existing: Existing,
+    /// Whether to wait until the file is safe from a power cut before it gets its name.
+    pub sync: bool,
+}
+
+impl Default for TarToDiskOptions {
+    fn default() -> Self {
+        Self {
+            ext4: TarToExt4Options::default(),
+            format: Format::FixedVhd,
+            existing: Existing::Replace,
+            sync: true,
+        }
+    }
+}
+
+/// What a tar has become.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Converted {
+    /// Bytes of the disk file; of the file system, where there is no file.
+    pub size: u64,
+    /// Bytes of the disk in it.
+    pub virtual_size: u64,
+    /// Entries in the tar.
+    pub entries: u64,
+    /// Bytes of the tar, uncompressed.
+    pub tar_bytes: u64,
+    /// How the tar came.
+    pub compression: Compression,
+    /// Inodes in use, with those that ext4 reserves.
+    pub inodes: u32,
+    /// What was left out or interpreted.
+    pub warnings: Warnings,
+}
+
+/// Writes a tar stream as an ext4 file system to `out`, which must read as zeros where it was not
+/// written.
+///
+/// The tar may be compressed with gzip, zstd or xz.
+///
+/// # Errors
+///
+/// [`ErrorKind::Corrupt`] and [`ErrorKind::Unsupported`] name the tar's entry and byte;
+/// [`ErrorKind::NoSpace`] when the file system or the disk is full; those of input and output.
+pub fn tar_to_ext4(
+    input: impl Read,
+    out: impl WriteAt + Send,
+    options: &TarToExt4Options,
+) -> Result<Converted> {
+    convert(input, out, options).map(|(converted, _)| converted)
+}
+
+fn convert<W: WriteAt + Send>(
+    input: impl Read,
+    out: W,
+    options: &TarToExt4Options,
+) -> Result<(Converted, W)> {
+    let mut writer = Writer::new(out, &options.filesystem.writer()?).map_err(from_ext4)?;
+    let input = Decompressor::new(input)?;
+    let compression = input.compression();
+    let unpack_options = UnpackOptions {
+        whiteouts: options.whiteouts,
+        backslash: options.backslash_paths,
+    };
+    let (unpacked, finished, out) = pipeline::run(input, move |incoming| {
+        let unpacked = unpack(incoming, &mut writer, unpack_options, &options.control)?;
+        let (finished, out) = writer.finish().map_err(from_ext4)?;
+        Ok((unpacked, finished, out))
+    })?;
+    Ok((converted(unpacked, &finished, compression), out))
+}
+
+fn converted(unpacked: Unpacked, finished: &Finished, compression: Compression) -> Converted {
+    Converted {
+        size: finished.size,
+        virtual_size: finished.size,
+        entries: unpacked.entries,
+        tar_bytes: unpacked.tar_bytes,
+        compression,
+        inodes: finished.inodes - finished.free_inodes,
+        warnings: unpacked.warnings,
+    }
+}
+
+/// Converts a tar stream to a disk file with an ext4 file system in it.
+///
+/// The file appears under its name when it is whole; when anything fails, there
+/// is neither it nor a temporary file.
+///
+/// # Errors
+///
+/// As for [`tar_to_ext4`], and those of [`NewFile`].
+pub fn tar_to_disk(
+    input: impl Read,
+    output: &Path,
+    options: &TarToDiskOptions,
+) -> Result<Converted> {
+    let file = NewFile::create(output, options.existing)?;
+    let disk_options = options.ext4.filesystem.disk(options.format);
+    let disk = Disk::create(file.file(), &disk_options).map_err(from_vhd)?;
+    let (mut converted, Growing(mut disk)) = convert(input, Growing(disk), &options.ext4)
+        .map_err(|error| match error.kind() {
+            ErrorKind::NoSpace => error.with_path(output),
+            _ => error,
+        })?;
+    if options.ext4.filesystem.size.is_none() {
+        disk.set_size(converted.virtual_size).map_err(from_vhd)?;
+    }
+    converted.virtual_size = disk.virtual_size();
+    disk.finish()
+        .map_err(|error| from_vhd(error).with_path(output))?;
+    converted.size = length(file.file(), output)?;
+    publish(file, options.sync)?;
+    Ok(converted)
+}
+
+pub(crate) fn length(file: &File, path: &Path) -> Result<u64> {
+    file.metadata()
+        .map(|metadata| metadata.len())
+        .map_err(|error| Error::io_at("cannot read", path, error))
+}
+
+pub(crate) fn publish(file: NewFile, sync: bool) -> Result<()> {
+    if sync {
+        file.publish()
+    } else {
+        file.publish_unsynced()
+    }
+}
+
+/// An error of a disk file as one of ours.
+pub(crate) fn from_vhd(error: vhd::Error) -> Error {
+    let kind = match error.kind() {
+        vhd::ErrorKind::Corrupt => ErrorKind::Corrupt,
+        vhd::ErrorKind::Unsupported => ErrorKind::Unsupported,
+        vhd::ErrorKind::InvalidInput | vhd::ErrorKind::ReadOnly => ErrorKind::InvalidInput,
+        vhd::ErrorKind::NoSpace => ErrorKind::NoSpace,
+        _ => ErrorKind::Io,
+    };
+    match kind {
+        ErrorKind::NoSpace => Error::new(kind, "the disk is full").with_source(error),
+        ErrorKind::Io => Error::new(kind, "cannot read or write the disk file").with_source(error),
+        _ => Error::new(kind, error.to_string()),
+    }
+}
