@@ -8,12 +8,8 @@ pub(crate) const BASE_SIZE: usize = 128;
 /// Bytes of the extra fields that exist today (`i_extra_isize` as everyone writes it).
 pub(crate) const EXTRA_SIZE: usize = 32;
 
-/// The bad blocks inode.
-pub(crate) const BAD_INO: u32 = 1;
 /// The root directory.
 pub(crate) const ROOT_INO: u32 = 2;
-/// The resize inode.
-pub(crate) const RESIZE_INO: u32 = 7;
 /// The journal.
 pub(crate) const JOURNAL_INO: u32 = 8;
 /// The first inode that files may have (`s_first_ino` of everything but ext2 revision 0).
@@ -36,10 +32,6 @@ pub(crate) const S_IFLNK: u16 = 0xA000;
 /// Socket.
 pub(crate) const S_IFSOCK: u16 = 0xC000;
 
-/// `i_flags`: immutable.
-pub(crate) const FLAG_IMMUTABLE: u32 = 0x0000_0010;
-/// `i_flags`: append only.
-pub(crate) const FLAG_APPEND: u32 = 0x0000_0020;
 /// `i_flags`: encrypted.
 pub(crate) const FLAG_ENCRYPT: u32 = 0x0000_0800;
 /// `i_flags`: the directory has a hash tree.

@@ -13,8 +13,6 @@ pub(crate) const MAGIC: u16 = 0xEF53;
 pub(crate) const STATE_VALID: u16 = 0x0001;
 /// `s_state`: errors were seen.
 pub(crate) const STATE_ERROR: u16 = 0x0002;
-/// `s_state`: orphans are being recovered.
-pub(crate) const STATE_ORPHAN: u16 = 0x0004;
 /// `s_errors`: carry on.
 pub(crate) const ERRORS_CONTINUE: u16 = 1;
 /// `s_rev_level` with variable inode sizes and features.
@@ -23,8 +21,6 @@ pub(crate) const DYNAMIC_REV: u32 = 1;
 pub(crate) const CHECKSUM_CRC32C: u8 = 1;
 /// `s_flags`: directory hashes take characters as signed.
 pub(crate) const FLAG_SIGNED_HASH: u32 = 0x0001;
-/// `s_flags`: directory hashes take characters as unsigned.
-pub(crate) const FLAG_UNSIGNED_HASH: u32 = 0x0002;
 /// `s_default_mount_opts`: user xattrs are on.
 pub(crate) const DEFM_XATTR_USER: u32 = 0x0004;
 /// `s_default_mount_opts`: POSIX ACLs are on.

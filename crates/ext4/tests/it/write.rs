@@ -420,3 +420,151 @@ fn volumes_past_their_first_descriptors_go_on_with_meta_groups() {
     assert!(image.debugfs("stats").contains("meta_bg"));
     image.check();
 }
+
+/// An output that takes so many bytes and fails from then on.
+struct Failing(u64);
+
+impl positioned_io::WriteAt for Failing {
+    fn write_at(&mut self, _: u64, bytes: &[u8]) -> std::io::Result<usize> {
+        let length = bytes.len() as u64;
+        if self.0 < length {
+            return Err(std::io::Error::other("the disk is gone"));
+        }
+        self.0 -= length;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn failing_output_is_an_error_wherever_it_fails() {
+    fn write(bytes: u64) -> opengcs_ext4::Result<()> {
+        let mut writer = Writer::new(Failing(bytes), &options(4096).journal(4 << 20))?;
+        let root = writer.root();
+        for number in 0..20u64 {
+            let mut file = writer.create_file(root, number.to_string().as_bytes(), metadata())?;
+            file.write(&noise(300_000, number))?;
+            file.finish()?;
+        }
+        writer.finish().map(|_| ())
+    }
+    let mut bytes = 0;
+    while let Err(error) = write(bytes) {
+        assert_eq!(error.kind(), opengcs_ext4::ErrorKind::Io);
+        assert!(std::error::Error::source(&error).is_some());
+        bytes += 50_000;
+    }
+    assert!(bytes > 6_000_000);
+}
+
+#[test]
+fn chunking_does_not_change_the_bytes() {
+    let write = |pieces: &[usize]| {
+        let mut writer = Writer::new(vec![0u8; 4 << 20], &options(1024)).unwrap();
+        let root = writer.root();
+        let mut bytes = noise(400_000, 8);
+        bytes[10_000..90_000].fill(0);
+        bytes[200_000..204_000].fill(0);
+        let mut file = writer.create_file(root, b"file", metadata()).unwrap();
+        let mut rest = bytes.as_slice();
+        for &piece in pieces.iter().cycle() {
+            let (now, later) = rest.split_at(piece.min(rest.len()));
+            file.write(now).unwrap();
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        file.finish().unwrap();
+        writer.finish().unwrap().1
+    };
+    let whole = write(&[400_000]);
+    for pieces in [
+        &[1usize, 7, 1023][..],
+        &[1024],
+        &[1025, 4096, 3],
+        &[65_536],
+        &[300_000],
+    ] {
+        assert!(write(pieces) == whole, "{pieces:?}");
+    }
+}
+
+#[test]
+fn names_and_places_that_cannot_be_are_refused() {
+    use opengcs_ext4::ErrorKind;
+    let mut writer = Writer::new(vec![0u8; 1 << 20], &options(4096)).unwrap();
+    let root = writer.root();
+    for (name, kind) in [
+        (&b""[..], ErrorKind::InvalidInput),
+        (b".", ErrorKind::InvalidInput),
+        (b"..", ErrorKind::InvalidInput),
+        (b"a/b", ErrorKind::InvalidInput),
+        (b"a\0", ErrorKind::InvalidInput),
+        (&[b'x'; 256], ErrorKind::TooLarge),
+        (b"lost+found", ErrorKind::AlreadyExists),
+    ] {
+        let error = writer.create_directory(root, name, metadata()).unwrap_err();
+        assert_eq!(error.kind(), kind, "{name:?}");
+        assert_eq!(
+            writer
+                .create_file(root, name, metadata())
+                .unwrap_err()
+                .kind(),
+            kind
+        );
+    }
+    let node = writer
+        .create_symlink(root, b"link", b"x", metadata())
+        .unwrap();
+    let directory = writer.create_directory(root, b"dir", metadata()).unwrap();
+    let wrong = writer.create_directory(node, b"x", metadata()).unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::WrongType);
+    assert_eq!(
+        writer.link(directory, root, b"d2").unwrap_err().kind(),
+        ErrorKind::WrongType
+    );
+    assert_eq!(
+        writer.remove(root, b"none").unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    writer.remove(root, b"dir").unwrap();
+    let gone = writer
+        .create_directory(directory, b"x", metadata())
+        .unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+    let device = Device {
+        major: 4096,
+        minor: 0,
+    };
+    let error = writer
+        .create_special(root, b"dev", FileType::CharDevice, device, metadata())
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    for _ in 1..65_000 {
+        let name = writer.links(node).to_string();
+        writer.link(node, root, name.as_bytes()).unwrap();
+    }
+    assert_eq!(
+        writer.link(node, root, b"more").unwrap_err().kind(),
+        ErrorKind::TooLarge
+    );
+}
+
+#[test]
+fn deep_trees_are_written_and_removed() {
+    let image = Image::write(&options(4096), |writer| {
+        let root = writer.root();
+        for top in [&b"kept"[..], b"gone"] {
+            let mut parent = writer.create_directory(root, top, metadata()).unwrap();
+            for _ in 0..5000 {
+                parent = writer.create_directory(parent, b"d", metadata()).unwrap();
+            }
+        }
+        writer.remove(root, b"gone").unwrap();
+    });
+    image.check();
+}

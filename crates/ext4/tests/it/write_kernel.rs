@@ -74,7 +74,7 @@ fn fill(writer: &mut Writer<File>) {
     let mut holes = writer
         .create_file(root, b"holes", Metadata::default())
         .unwrap();
-    for number in 0..2000 {
+    for number in 0..2000u32 {
         holes.write(&[number as u8 | 1; 4096]).unwrap();
         holes.skip(4096).unwrap();
     }
