@@ -179,7 +179,11 @@ mod tests {
         (0..200_000u32)
             .map(|i| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                if i % 3 == 0 { (state >> 24) as u8 } else { b'x' }
+                if i % 3 == 0 {
+                    (state >> 24) as u8
+                } else {
+                    b'x'
+                }
             })
             .collect()
     }
@@ -244,7 +248,10 @@ mod tests {
         let data = sample();
         assert_eq!(inflate(&data).unwrap(), (Compression::None, data.clone()));
         for (compression, encode) in formats() {
-            assert_eq!(inflate(&encode(&data)).unwrap(), (compression, data.clone()));
+            assert_eq!(
+                inflate(&encode(&data)).unwrap(),
+                (compression, data.clone())
+            );
         }
     }
 
@@ -343,7 +350,10 @@ mod tests {
 
     #[test]
     fn other_formats_are_named() {
-        for (input, name) in [(&b"BZh91AY&SY"[..], "bzip2"), (b"\x04\x22\x4d\x18rest", "lz4")] {
+        for (input, name) in [
+            (&b"BZh91AY&SY"[..], "bzip2"),
+            (b"\x04\x22\x4d\x18rest", "lz4"),
+        ] {
             let error = inflate(input).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.to_string().contains(name));
@@ -369,6 +379,11 @@ mod tests {
         let mut reader = Decompressor::new(Fails(0)).unwrap();
         let error = Error::io("read", reader.read_to_end(&mut Vec::new()).unwrap_err());
         assert_eq!(error.kind(), ErrorKind::Io);
-        assert!(std::error::Error::source(&error).unwrap().to_string().contains("cable"));
+        assert!(
+            std::error::Error::source(&error)
+                .unwrap()
+                .to_string()
+                .contains("cable")
+        );
     }
 }

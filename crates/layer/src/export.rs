@@ -167,10 +167,16 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         Ok(())
     }
 
-    fn node(&mut self, path: Vec<u8>, name: &[u8], node: S::Node) -> Result<Option<Level<S::Node>>> {
+    fn node(
+        &mut self,
+        path: Vec<u8>,
+        name: &[u8],
+        node: S::Node,
+    ) -> Result<Option<Level<S::Node>>> {
         let mut facts = match self.source.facts(&node) {
             Err(error) if S::LIVE && error.kind() == crate::ErrorKind::NotFound => {
-                self.warnings.push(&path, "left out: it vanished before it was read");
+                self.warnings
+                    .push(&path, "left out: it vanished before it was read");
                 return Ok(None);
             }
             facts => facts?,
@@ -192,7 +198,8 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             }
         }
         if facts.file_type == FileType::Socket {
-            self.warnings.push(&path, "left out: tar cannot hold a socket");
+            self.warnings
+                .push(&path, "left out: tar cannot hold a socket");
             return Ok(None);
         }
         if facts.links > 1 {
@@ -235,7 +242,9 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         mut facts: Facts,
     ) -> Result<Option<Level<S::Node>>> {
         if !self.folders.insert(facts.identity) {
-            return Err(Error::corrupt("the directory is in the tree more than once"));
+            return Err(Error::corrupt(
+                "the directory is in the tree more than once",
+            ));
         }
         let mut opaque = false;
         if self.options.whiteouts == DiskWhiteouts::Oci {
@@ -370,7 +379,11 @@ fn entry(path: Vec<u8>, kind: EntryKind, facts: Facts) -> Entry {
         uid: metadata.uid,
         gid: metadata.gid,
         mtime: metadata.mtime,
-        device: if device { facts.device } else { Device::default() },
+        device: if device {
+            facts.device
+        } else {
+            Device::default()
+        },
         xattrs: metadata.xattrs,
         ..Entry::new(path, kind)
     }

@@ -31,7 +31,10 @@ impl<R: ReadAt> Ext4Source<R> {
     /// The child of the root with this name, which must be a folder.
     pub(crate) fn folder_in_root(&self, name: &[u8]) -> Result<Node> {
         let root = self.root();
-        let entries = self.reader.read_dir(self.inode(&root)?).map_err(from_ext4)?;
+        let entries = self
+            .reader
+            .read_dir(self.inode(&root)?)
+            .map_err(from_ext4)?;
         let found = entries
             .into_iter()
             .find(|entry| entry.name == name)
@@ -82,7 +85,10 @@ impl<R: ReadAt> Source for Ext4Source<R> {
     }
 
     fn children(&self, folder: &Node) -> Result<Vec<(Vec<u8>, Node)>> {
-        let entries = self.reader.read_dir(self.inode(folder)?).map_err(from_ext4)?;
+        let entries = self
+            .reader
+            .read_dir(self.inode(folder)?)
+            .map_err(from_ext4)?;
         Ok(entries
             .into_iter()
             .map(|entry| (entry.name, node(entry.inode)))

@@ -87,7 +87,11 @@ impl FilesystemOptions {
             .saturating_sub(Footer::EPOCH);
         DiskOptions {
             time_stamp: u32::try_from(since_2000).unwrap_or(u32::MAX),
-            ..DiskOptions::new(format, self.size, Guid::from_bytes(self.uuid().into_bytes()))
+            ..DiskOptions::new(
+                format,
+                self.size,
+                Guid::from_bytes(self.uuid().into_bytes()),
+            )
         }
     }
 }

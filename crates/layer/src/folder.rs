@@ -285,7 +285,10 @@ fn read_xattrs(folder: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<Vec<Xa
         Err(error) => return Err(error),
     };
     let mut xattrs = Vec::new();
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         match grow(|buffer| rustix::fs::lgetxattr(path.as_slice(), name, buffer)) {
             Ok(value) => xattrs.push(Xattr {
                 name: name.to_vec(),

@@ -10,9 +10,11 @@ mod ext4_source;
 mod filesystem;
 #[cfg(unix)]
 mod folder;
+mod inspect;
 mod path;
 mod pipeline;
 pub mod publish;
+mod scratch;
 mod tar;
 mod to_disk;
 mod to_tar;
@@ -27,8 +29,10 @@ pub use details::{LAYER_FILE, LayerVhdDetails, SANDBOX_FILE, layer_vhd_details};
 pub use error::{Error, ErrorKind, Result};
 pub use export::DiskWhiteouts;
 pub use filesystem::{DEFAULT_UUID, FilesystemOptions};
-pub use opengcs_vhd::Format;
+pub use inspect::{DiskInspection, FilesystemInspection, Inspection, inspect};
+pub use opengcs_vhd::{Format, detect};
 pub use publish::{Existing, NewFile};
+pub use scratch::{DEFAULT_SCRATCH_SIZE, Scratch, ScratchOptions, create_scratch};
 pub use to_disk::{Converted, TarToDiskOptions, TarToExt4Options, tar_to_disk, tar_to_ext4};
 #[cfg(unix)]
 pub use to_tar::folder_to_tar;

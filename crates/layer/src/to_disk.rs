@@ -15,7 +15,7 @@ use crate::unpack::{TarWhiteouts, UnpackOptions, Unpacked, from_ext4, unpack};
 use crate::{Error, ErrorKind, Existing, NewFile, Result, Warnings, pipeline};
 
 /// A disk that is made whole after its size is known, not when the file system is flushed.
-struct Growing<'f>(Disk<&'f File>);
+pub(crate) struct Growing<'f>(pub(crate) Disk<&'f File>);
 
 impl WriteAt for Growing<'_> {
     fn write_at(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize> {
@@ -149,8 +149,8 @@ pub fn tar_to_disk(
     let file = NewFile::create(output, options.existing)?;
     let disk_options = options.ext4.filesystem.disk(options.format);
     let disk = Disk::create(file.file(), &disk_options).map_err(from_vhd)?;
-    let (mut converted, Growing(mut disk)) = convert(input, Growing(disk), &options.ext4)
-        .map_err(|error| match error.kind() {
+    let (mut converted, Growing(mut disk)) =
+        convert(input, Growing(disk), &options.ext4).map_err(|error| match error.kind() {
             ErrorKind::NoSpace => error.with_path(output),
             _ => error,
         })?;

@@ -180,10 +180,12 @@ fn to_tar<W: Write>(
     options: &DiskToTarOptions,
     produce: impl FnOnce(pipeline::Outgoing) -> Result<(pipeline::Outgoing, Written)> + Send,
 ) -> Result<Exported> {
-    let produce = |outgoing| produce(outgoing).and_then(|(outgoing, written)| {
-        outgoing.finish()?;
-        Ok(written)
-    });
+    let produce = |outgoing| {
+        produce(outgoing).and_then(|(outgoing, written)| {
+            outgoing.finish()?;
+            Ok(written)
+        })
+    };
     let cannot = |error| Error::output("cannot write the tar", error);
     let written = match options.compression {
         Compression::None => {
@@ -195,7 +197,10 @@ fn to_tar<W: Write>(
             let level = flate2::Compression::default();
             let encoder = flate2::write::GzEncoder::new(output, level);
             let (encoder, written) = pipeline::run_output(encoder, produce)?;
-            encoder.finish().and_then(|mut output| output.flush()).map_err(cannot)?;
+            encoder
+                .finish()
+                .and_then(|mut output| output.flush())
+                .map_err(cannot)?;
             written
         }
         #[cfg(feature = "zstd")]
@@ -203,11 +208,16 @@ fn to_tar<W: Write>(
             let mut encoder = zstd::stream::write::Encoder::new(output, 3).map_err(cannot)?;
             encoder.include_checksum(true).map_err(cannot)?;
             let (encoder, written) = pipeline::run_output(encoder, produce)?;
-            encoder.finish().and_then(|mut output| output.flush()).map_err(cannot)?;
+            encoder
+                .finish()
+                .and_then(|mut output| output.flush())
+                .map_err(cannot)?;
             written
         }
         other => {
-            return Err(Error::unsupported(format!("cannot write a tar with {other} compression")));
+            return Err(Error::unsupported(format!(
+                "cannot write a tar with {other} compression"
+            )));
         }
     };
     Ok(Exported {

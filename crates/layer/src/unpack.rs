@@ -121,10 +121,16 @@ impl<W: WriteAt> Unpacker<'_, W> {
             return self.root(entry);
         };
         if self.options.whiteouts == TarWhiteouts::Overlay {
-            if path.iter().any(|name| whiteout::marker(name) == Marker::Ignored) {
+            if path
+                .iter()
+                .any(|name| whiteout::marker(name) == Marker::Ignored)
+            {
                 return Ok(());
             }
-            if parents.iter().any(|name| whiteout::marker(name) != Marker::None) {
+            if parents
+                .iter()
+                .any(|name| whiteout::marker(name) != Marker::None)
+            {
                 return Err(Error::corrupt("it lies below a whiteout"));
             }
             match whiteout::marker(name) {
@@ -172,7 +178,10 @@ impl<W: WriteAt> Unpacker<'_, W> {
                 Some(child) if self.writer.file_type(child) == FileType::Directory => child,
                 Some(child) if self.whiteouts.contains(&child) => {
                     self.make_room(node, name)?;
-                    let made = self.writer.create_directory(node, name, implied(time)).map_err(from_ext4)?;
+                    let made = self
+                        .writer
+                        .create_directory(node, name, implied(time))
+                        .map_err(from_ext4)?;
                     self.make_opaque(made)?;
                     made
                 }
@@ -214,7 +223,9 @@ impl<W: WriteAt> Unpacker<'_, W> {
 
     fn hide(&mut self, parent: NodeId, hidden: &[u8], time: Timestamp) -> Result<()> {
         match self.writer.lookup(parent, hidden) {
-            Some(node) if self.writer.file_type(node) == FileType::Directory => self.make_opaque(node),
+            Some(node) if self.writer.file_type(node) == FileType::Directory => {
+                self.make_opaque(node)
+            }
             // What this tar brings hides the name below by itself.
             Some(_) => Ok(()),
             None => {
@@ -260,7 +271,13 @@ impl<W: WriteAt> Unpacker<'_, W> {
         if self.options.whiteouts == TarWhiteouts::Overlay
             && !metadata.xattrs.iter().any(|xattr| opaque(&xattr))
         {
-            let kept = self.writer.metadata(node).xattrs.iter().find(opaque).cloned();
+            let kept = self
+                .writer
+                .metadata(node)
+                .xattrs
+                .iter()
+                .find(opaque)
+                .cloned();
             metadata.xattrs.extend(kept);
         }
         self.writer.set_metadata(node, metadata).map_err(from_ext4)
@@ -422,7 +439,11 @@ pub(crate) fn from_ext4(error: ext4::Error) -> Error {
                         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
                     )
                 });
-            if full { ErrorKind::NoSpace } else { ErrorKind::Io }
+            if full {
+                ErrorKind::NoSpace
+            } else {
+                ErrorKind::Io
+            }
         }
     };
     let message = match kind {

@@ -70,7 +70,8 @@ fn next_frame<R: Read>(mut source: Source<R>) -> io::Result<State<R>> {
             ref rest => {
                 let magic: &[&[u8]] = &[b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"];
                 let short = rest.len() < 8
-                    && (magic[0].starts_with(rest) || rest.get(1..).is_some_and(|r| magic[1].starts_with(r)));
+                    && (magic[0].starts_with(rest)
+                        || rest.get(1..).is_some_and(|r| magic[1].starts_with(r)));
                 let what = if short {
                     "the zstd input ends too early"
                 } else {

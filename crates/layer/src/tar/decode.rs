@@ -363,7 +363,11 @@ impl<R: BufRead> Decoder<R> {
                 self.global.insert(key.to_vec(), value.to_vec());
             }
         }
-        let held: usize = self.global.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let held: usize = self
+            .global
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
         if held as u64 > MAX_EXTENSION {
             return Err(Error::unsupported(format!(
                 "the global records take more than {MAX_EXTENSION} bytes"
@@ -499,7 +503,9 @@ impl<R: BufRead> Decoder<R> {
         while map.more {
             let mut block = [0; BLOCK];
             if self.read_block(&mut block)? != BLOCK {
-                return Err(Error::corrupt("the tar ends within the map of a sparse file"));
+                return Err(Error::corrupt(
+                    "the tar ends within the map of a sparse file",
+                ));
             }
             map.take_extension(&block)?;
         }
@@ -520,7 +526,9 @@ impl<R: BufRead> Decoder<R> {
                 ));
             }
             if self.read_block(&mut block)? != BLOCK {
-                return Err(Error::corrupt("the tar ends within the map of a sparse file"));
+                return Err(Error::corrupt(
+                    "the tar ends within the map of a sparse file",
+                ));
             }
             self.body.stored -= BLOCK as u64;
             reader.take(&block)?;
@@ -619,7 +627,9 @@ impl Values {
     fn take(&mut self, key: &[u8], value: &[u8], global: bool) -> Result<()> {
         let bad = || {
             let key = String::from_utf8_lossy(key).into_owned();
-            Error::corrupt(format!("PAX record {key:?} has a value that makes no sense"))
+            Error::corrupt(format!(
+                "PAX record {key:?} has a value that makes no sense"
+            ))
         };
         let bytes = || (!value.is_empty()).then(|| value.to_vec());
         let number = || match value {

@@ -52,7 +52,11 @@ impl<W: Write> Encoder<W> {
         if entry.kind == EntryKind::Directory && !path.ends_with(b"/") {
             path.push(b'/');
         }
-        let mut stored = if entry.kind == EntryKind::File { entry.size } else { 0 };
+        let mut stored = if entry.kind == EntryKind::File {
+            entry.size
+        } else {
+            0
+        };
         let map = match (&entry.runs, entry.kind) {
             (Some(runs), EntryKind::File) => {
                 pax::put(&mut records, b"GNU.sparse.major", b"1");
@@ -202,7 +206,10 @@ fn finish_header(header: &mut Header) {
 
 /// The path `folder` beside the last component of `path`.
 fn beside(path: &[u8], folder: &[u8]) -> Vec<u8> {
-    let start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let start = path
+        .iter()
+        .rposition(|byte| *byte == b'/')
+        .map_or(0, |at| at + 1);
     let (parent, name) = path.split_at(start);
     [parent, folder, b"/", name].concat()
 }
@@ -213,9 +220,11 @@ fn put_path(header: &mut Header, path: &[u8]) -> bool {
         header.0[..path.len()].copy_from_slice(path);
         return true;
     }
-    let split = path.iter().enumerate().skip(path.len() - 101).find(|(at, byte)| {
-        **byte == b'/' && *at > 0 && *at <= 155 && *at + 1 < path.len()
-    });
+    let split = path
+        .iter()
+        .enumerate()
+        .skip(path.len() - 101)
+        .find(|(at, byte)| **byte == b'/' && *at > 0 && *at <= 155 && *at + 1 < path.len());
     if let Some((at, _)) = split {
         let name = &path[at + 1..];
         header.0[..name.len()].copy_from_slice(name);

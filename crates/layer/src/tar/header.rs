@@ -125,7 +125,10 @@ impl Header {
 
 /// A field's bytes before the first NUL.
 pub(super) fn text(field: &[u8]) -> &[u8] {
-    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    let end = field
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(field.len());
     field.get(..end).unwrap_or(field)
 }
 
@@ -197,7 +200,10 @@ mod tests {
         assert_eq!(number(b"\x80\0\0\0\0\0\x01\0"), Ok(256));
         assert_eq!(number(&[0xff; 12]), Ok(-1));
         assert_eq!(number(b"\xff\xff\xff\xff\xff\xff\xff\x00"), Ok(-256));
-        assert_eq!(number(b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff"), Ok(i64::MAX));
+        assert_eq!(
+            number(b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff"),
+            Ok(i64::MAX)
+        );
         assert_eq!(number(b"\x80\0\0\0\x80\0\0\0\0\0\0\0"), Err(BadNumber));
         assert_eq!(number(b"00000a4\0"), Err(BadNumber));
         assert_eq!(number(b"-000644\0"), Err(BadNumber));

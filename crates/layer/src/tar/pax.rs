@@ -124,7 +124,11 @@ pub(super) fn time_text(time: Timestamp) -> String {
     let nanoseconds = time.nanoseconds.min(999_999_999);
     let (sign, whole, rest) = if time.seconds < 0 && nanoseconds > 0 {
         let whole = time.seconds + 1;
-        (if whole == 0 { "-" } else { "" }, whole, 1_000_000_000 - nanoseconds)
+        (
+            if whole == 0 { "-" } else { "" },
+            whole,
+            1_000_000_000 - nanoseconds,
+        )
     } else {
         ("", time.seconds, nanoseconds)
     };
@@ -230,7 +234,15 @@ mod tests {
         assert_eq!(time(b"-0.000000001"), Some(at(-1, 999_999_999)));
         assert_eq!(time(b"-7"), Some(at(-7, 0)));
         assert_eq!(time(b"1.1234567899"), Some(at(1, 123_456_789)));
-        for bad in [&b""[..], b".", b"-", b"1x", b"1.2.3", b"0x10", b"99999999999999999999"] {
+        for bad in [
+            &b""[..],
+            b".",
+            b"-",
+            b"1x",
+            b"1.2.3",
+            b"0x10",
+            b"99999999999999999999",
+        ] {
             assert_eq!(time(bad), None);
         }
     }

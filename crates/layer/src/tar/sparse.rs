@@ -15,7 +15,9 @@ pub(super) enum Map {
 }
 
 fn too_many() -> Error {
-    Error::unsupported(format!("the sparse file has more than {MAX_RUNS} data runs"))
+    Error::unsupported(format!(
+        "the sparse file has more than {MAX_RUNS} data runs"
+    ))
 }
 
 fn bad_map() -> Error {

@@ -41,7 +41,11 @@ fn basics() -> Vec<Case> {
         ),
         (
             "a second tar behind the end is ignored",
-            Tar::new().file("a", "1").raw([0; 1024]).file("b", "2").end(),
+            Tar::new()
+                .file("a", "1")
+                .raw([0; 1024])
+                .file("b", "2")
+                .end(),
             Tree(&["a =1"]),
         ),
         (
@@ -81,7 +85,10 @@ fn basics() -> Vec<Case> {
         (
             "climbing above the root",
             Tar::new().file("a/../../etc/passwd", "x").end(),
-            Error(CORRUPT, &["a/../../etc/passwd", "at byte 0", "above the root"]),
+            Error(
+                CORRUPT,
+                &["a/../../etc/passwd", "at byte 0", "above the root"],
+            ),
         ),
         (
             "hard link that climbs above the root",
@@ -130,7 +137,10 @@ fn basics() -> Vec<Case> {
         ),
         (
             "non-UTF-8 names",
-            Tar::new().file(b"\xff\xfe", "1").symlink(b"l\x80", b"\xc3").end(),
+            Tar::new()
+                .file(b"\xff\xfe", "1")
+                .symlink(b"l\x80", b"\xc3")
+                .end(),
             Tree(&["l\\x80 ->\\xc3", "\\xff\\xfe =1"]),
         ),
         (
@@ -140,7 +150,10 @@ fn basics() -> Vec<Case> {
         ),
         (
             "255-byte name",
-            Tar::new().pax(b'x', &[("path", name255.as_bytes())]).file("x", "1").end(),
+            Tar::new()
+                .pax(b'x', &[("path", name255.as_bytes())])
+                .file("x", "1")
+                .end(),
             Tree(leak(vec![format!("{name255} =1")])),
         ),
         (
@@ -190,12 +203,18 @@ fn basics() -> Vec<Case> {
         ),
         (
             "symbolic links keep targets that lead out",
-            Tar::new().symlink("a", "/etc").symlink("b", "../../x").end(),
+            Tar::new()
+                .symlink("a", "/etc")
+                .symlink("b", "../../x")
+                .end(),
             Tree(&["a ->/etc", "b ->../../x"]),
         ),
         (
             "zero byte in a path",
-            Tar::new().pax(b'x', &[("path", b"a\0b")]).file("x", "1").end(),
+            Tar::new()
+                .pax(b'x', &[("path", b"a\0b")])
+                .file("x", "1")
+                .end(),
             Error(CORRUPT, &["zero byte"]),
         ),
         (
@@ -215,11 +234,7 @@ fn basics() -> Vec<Case> {
                 .file("b", vec![b'b'; 4097])
                 .file("c", vec![b'c'; 512])
                 .end(),
-            Tree(&[
-                "a =4096#",
-                "b =4097#",
-                "c =512#",
-            ]),
+            Tree(&["a =4096#", "b =4097#", "c =512#"]),
         ),
     ]
 }
@@ -236,12 +251,19 @@ fn replacing() -> Vec<Case> {
     vec![
         (
             "file by file",
-            Tar::new().file("a", "old and longer").file("a", "new").end(),
+            Tar::new()
+                .file("a", "old and longer")
+                .file("a", "new")
+                .end(),
             Tree(&["a =new"]),
         ),
         (
             "directory with a tree in it by file",
-            Tar::new().file("a/b/c", "1").file("a/d", "2").file("a", "3").end(),
+            Tar::new()
+                .file("a/b/c", "1")
+                .file("a/d", "2")
+                .file("a", "3")
+                .end(),
             Tree(&["a =3"]),
         ),
         (
@@ -256,12 +278,20 @@ fn replacing() -> Vec<Case> {
         ),
         (
             "symbolic link by directory",
-            Tar::new().symlink("a", "/etc").dir("a").file("a/passwd", "x").end(),
+            Tar::new()
+                .symlink("a", "/etc")
+                .dir("a")
+                .file("a/passwd", "x")
+                .end(),
             Tree(&["a/", "a/passwd =x"]),
         ),
         (
             "symbolic link by file is not written through",
-            Tar::new().file("t", "target").symlink("a", "t").file("a", "x").end(),
+            Tar::new()
+                .file("t", "target")
+                .symlink("a", "t")
+                .file("a", "x")
+                .end(),
             Tree(&["a =x", "t =target"]),
         ),
         (
@@ -278,18 +308,28 @@ fn replacing() -> Vec<Case> {
         ),
         (
             "device by fifo by file",
-            Tar::new().device("a", b'3', 5, 1).fifo("a").file("a", "1").end(),
+            Tar::new()
+                .device("a", b'3', 5, 1)
+                .fifo("a")
+                .file("a", "1")
+                .end(),
             Tree(&["a =1"]),
         ),
         (
             "below a symbolic link",
             Tar::new().symlink("a", "/etc").file("a/passwd", "x").end(),
-            Error(CORRUPT, &["\"a/passwd\" at byte 512", "below \"a\"", "symbolic link"]),
+            Error(
+                CORRUPT,
+                &["\"a/passwd\" at byte 512", "below \"a\"", "symbolic link"],
+            ),
         ),
         (
             "below a symbolic link to a directory of the tar",
             Tar::new().dir("d").symlink("a", "d").file("a/f", "x").end(),
-            Error(CORRUPT, &["\"a/f\" at byte 1024", "below \"a\"", "symbolic link"]),
+            Error(
+                CORRUPT,
+                &["\"a/f\" at byte 1024", "below \"a\"", "symbolic link"],
+            ),
         ),
         (
             "below a file",
@@ -342,12 +382,20 @@ fn hard_links() -> Vec<Case> {
         ),
         (
             "again to what it is already",
-            Tar::new().file("a", "1").hardlink("b", "a").hardlink("b", "a").end(),
+            Tar::new()
+                .file("a", "1")
+                .hardlink("b", "a")
+                .hardlink("b", "a")
+                .end(),
             Tree(&["a n2 =1", "b ==a"]),
         ),
         (
             "replacing a directory",
-            Tar::new().file("a", "1").file("d/x", "2").hardlink("d", "a").end(),
+            Tar::new()
+                .file("a", "1")
+                .file("d/x", "2")
+                .hardlink("d", "a")
+                .end(),
             Tree(&["a n2 =1", "d ==a"]),
         ),
         (
@@ -542,7 +590,10 @@ fn numbers() -> Vec<Case> {
         ),
         (
             "owner beyond 32 bits",
-            Tar::new().pax(b'x', &[("uid", b"4294967296")]).file("a", "").end(),
+            Tar::new()
+                .pax(b'x', &[("uid", b"4294967296")])
+                .file("a", "")
+                .end(),
             Error(UNSUPPORTED, &["\"a\" at byte 0", "uid", "32 bits"]),
         ),
         (
@@ -609,14 +660,25 @@ fn numbers() -> Vec<Case> {
                 .file("b", "")
                 .pax(b'x', &[("mtime", b"4400000000")])
                 .file("c", "")
-                .pax(b'x', &[("mtime", b"0.5"), ("atime", b"7"), ("ctime", b"8.25")])
+                .pax(
+                    b'x',
+                    &[("mtime", b"0.5"), ("atime", b"7"), ("ctime", b"8.25")],
+                )
                 .file("d", "")
                 .end(),
-            Tree(&["a t1700000000+123456789", "b t-2+500000000", "c t4400000000", "d t0+500000000"]),
+            Tree(&[
+                "a t1700000000+123456789",
+                "b t-2+500000000",
+                "c t4400000000",
+                "d t0+500000000",
+            ]),
         ),
         (
             "PAX time that is none",
-            Tar::new().pax(b'x', &[("mtime", b"yesterday")]).file("a", "").end(),
+            Tar::new()
+                .pax(b'x', &[("mtime", b"yesterday")])
+                .file("a", "")
+                .end(),
             Error(CORRUPT, &["\"a\"", "mtime"]),
         ),
         (
@@ -903,19 +965,29 @@ fn extensions() -> Vec<Case> {
 }
 
 fn damaged() -> Vec<Case> {
-    let whole = Tar::new().file("first", "1").file("second", vec![b'x'; 5000]).end();
+    let whole = Tar::new()
+        .file("first", "1")
+        .file("second", vec![b'x'; 5000])
+        .end();
     vec![
         (
             "no tar at all",
             b"hello, this is no tar".repeat(100),
             Error(CORRUPT, &["no tar stream"]),
         ),
-        ("a few bytes", b"hello".to_vec(), Error(CORRUPT, &["no tar stream", "5 bytes"])),
+        (
+            "a few bytes",
+            b"hello".to_vec(),
+            Error(CORRUPT, &["no tar stream", "5 bytes"]),
+        ),
         ("empty input", Vec::new(), Error(CORRUPT, &["empty"])),
         (
             "cut within content",
             whole[..3000].to_vec(),
-            Error(CORRUPT, &["\"second\" at byte 1024", "byte 3000", "1464 of 5000 bytes"]),
+            Error(
+                CORRUPT,
+                &["\"second\" at byte 1024", "byte 3000", "1464 of 5000 bytes"],
+            ),
         ),
         (
             "cut within the padding",
@@ -975,7 +1047,11 @@ fn sparse() -> Vec<Case> {
     let gnu = Tar::new()
         .header(&Header {
             size: octal(1024, 12),
-            tail: gnu_sparse_tail(&[(4096, 512), (65536, 512), (1_048_576, 0)], false, 1_048_576),
+            tail: gnu_sparse_tail(
+                &[(4096, 512), (65536, 512), (1_048_576, 0)],
+                false,
+                1_048_576,
+            ),
             ..Header::new("s", b'S', 0).gnu()
         })
         .data(block(b'a'))
@@ -1021,7 +1097,11 @@ fn sparse() -> Vec<Case> {
     };
     vec![
         ("old GNU", gnu, EXPECTED),
-        ("old GNU with extension blocks", gnu_extended, Tree(&["s =300000#", "z =1"])),
+        (
+            "old GNU with extension blocks",
+            gnu_extended,
+            Tree(&["s =300000#", "z =1"]),
+        ),
         (
             "PAX 0.0",
             pax(
@@ -1291,12 +1371,26 @@ fn whiteouts_are_files_when_kept() {
                 .file(".wh..wh.aufs", "")
                 .file(".wh.b/c", "1")
                 .end(),
-            Tree(&[".wh..wh.aufs", ".wh.a =x", ".wh.b/", ".wh.b/c =1", "d/", "d/.wh..wh..opq"]),
+            Tree(&[
+                ".wh..wh.aufs",
+                ".wh.a =x",
+                ".wh.b/",
+                ".wh.b/c =1",
+                "d/",
+                "d/.wh..wh..opq",
+            ]),
         ),
-        ("name that would fit without its prefix", {
-            let name = format!(".wh.{}", "n".repeat(255));
-            Tar::new().pax(b'x', &[("path", name.as_bytes())]).file("x", "").end()
-        }, Error(UNSUPPORTED, &[".wh.nnn"])),
+        (
+            "name that would fit without its prefix",
+            {
+                let name = format!(".wh.{}", "n".repeat(255));
+                Tar::new()
+                    .pax(b'x', &[("path", name.as_bytes())])
+                    .file("x", "")
+                    .end()
+            },
+            Error(UNSUPPORTED, &[".wh.nnn"]),
+        ),
     ];
     check(&cases, &keep);
 }
@@ -1308,7 +1402,14 @@ fn backslashes_separate_when_asked() {
         ..options()
     };
     let tar = || Tar::new().file("a\\b", "1").hardlink("c\\d", "a\\b").end();
-    check(&[("separate", tar(), Tree(&["a/", "a/b n2 =1", "c/", "c/d ==a/b"]))], &windows);
+    check(
+        &[(
+            "separate",
+            tar(),
+            Tree(&["a/", "a/b n2 =1", "c/", "c/d ==a/b"]),
+        )],
+        &windows,
+    );
     check(
         &[(
             "are letters otherwise",
@@ -1347,5 +1448,9 @@ fn warnings_name_what_was_left_out() {
     let lines: Vec<String> = converted.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(converted.warnings.total(), 2);
     assert!(lines[0].contains("end of the tar") || lines[1].contains("end of the tar"));
-    assert!(lines.iter().any(|line| line.contains("\"a\"") && line.contains("access control")));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("\"a\"") && line.contains("access control"))
+    );
 }

@@ -16,7 +16,9 @@ fn sample() -> Vec<u8> {
     let mut state = 1u64;
     let noise: Vec<u8> = (0..3_000_000)
         .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 56) as u8
         })
         .collect();
@@ -57,7 +59,11 @@ fn files(folder: &Path) -> Vec<String> {
 fn each_format_gives_the_tar_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut tars = Vec::new();
-    for (format, qemu) in [(Format::FixedVhd, "vpc"), (Format::Vhdx, "vhdx"), (Format::Raw, "raw")] {
+    for (format, qemu) in [
+        (Format::FixedVhd, "vpc"),
+        (Format::Vhdx, "vhdx"),
+        (Format::Raw, "raw"),
+    ] {
         for size in [None, Some(64 << 20)] {
             let mut options = options(format);
             options.ext4.filesystem.size = size;
@@ -70,7 +76,15 @@ fn each_format_gives_the_tar_back() {
             let raw = folder.path().join("raw");
             judge::succeed(
                 "qemu-img",
-                &["convert", "-f", qemu, "-O", "raw", disk.to_str().unwrap(), raw.to_str().unwrap()],
+                &[
+                    "convert",
+                    "-f",
+                    qemu,
+                    "-O",
+                    "raw",
+                    disk.to_str().unwrap(),
+                    raw.to_str().unwrap(),
+                ],
             );
             judge::fsck(&raw);
             fs::remove_file(&raw).unwrap();
@@ -161,7 +175,10 @@ fn missing_folder_is_named() {
     )
     .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(error.to_string().contains("/nonexistent/layer.vhd"), "{error}");
+    assert!(
+        error.to_string().contains("/nonexistent/layer.vhd"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -195,7 +212,10 @@ fn progress_reaches_the_end() {
     let converted = opengcs_layer::tar_to_ext4(&tar[..], Vec::new(), &options).unwrap();
     let seen = seen.lock().unwrap();
     let last = seen.last().unwrap();
-    assert_eq!((last.entries, last.bytes), (converted.entries, tar.len() as u64));
+    assert_eq!(
+        (last.entries, last.bytes),
+        (converted.entries, tar.len() as u64)
+    );
     assert!(seen.is_sorted_by_key(|progress| progress.bytes));
     assert!(seen.len() > 2);
 }
@@ -204,7 +224,8 @@ fn progress_reaches_the_end() {
 fn what_is_no_disk_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
-    let read = |path: &Path| disk_to_tar(path, Vec::new(), &DiskToTarOptions::default()).unwrap_err();
+    let read =
+        |path: &Path| disk_to_tar(path, Vec::new(), &DiskToTarOptions::default()).unwrap_err();
     let error = read(&path);
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains(path.to_str().unwrap()));
@@ -225,9 +246,18 @@ fn cut_disk_is_told_and_never_read_as_less() {
         tar_to_disk(&sample()[..], &path, &options(format)).unwrap();
         let length = fs::metadata(&path).unwrap().len();
         for cut in [length / 2, length / 10, 70_000, 1000] {
-            File::options().write(true).open(&path).unwrap().set_len(cut).unwrap();
+            File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_len(cut)
+                .unwrap();
             let error = disk_to_tar(&path, Vec::new(), &DiskToTarOptions::default()).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "{format} {cut}: {error:?}");
+            assert_eq!(
+                error.kind(),
+                ErrorKind::Corrupt,
+                "{format} {cut}: {error:?}"
+            );
         }
     }
 }
@@ -303,7 +333,11 @@ fn label_uuid_journal_and_lost_found_are_chosen() {
     judge::fsck(&path);
     let text = judge::succeed("dumpe2fs", &["-h", path.to_str().unwrap()]);
     let text = String::from_utf8_lossy(&text);
-    for part in ["layer", "12345678-1234-4234-8234-123456789abc", "has_journal"] {
+    for part in [
+        "layer",
+        "12345678-1234-4234-8234-123456789abc",
+        "has_journal",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     options.ext4.filesystem.label = "longer than sixteen".into();

@@ -64,7 +64,10 @@ fn folder_comes_whole() {
     let mut out = Vec::new();
     let exported = folder_to_tar(root, &mut out, &DiskToTarOptions::default()).unwrap();
     let warnings: Vec<String> = exported.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(warnings, ["\"d/socket\": left out: tar cannot hold a socket"]);
+    assert_eq!(
+        warnings,
+        ["\"d/socket\": left out: tar cannot hold a socket"]
+    );
     assert_eq!(
         lines(&out),
         [
@@ -120,7 +123,12 @@ fn holes_are_left_out_when_asked() {
     fs::write(&tar, &sparse).unwrap();
     judge::succeed(
         "tar",
-        &["-xf", tar.to_str().unwrap(), "-C", out.path().to_str().unwrap()],
+        &[
+            "-xf",
+            tar.to_str().unwrap(),
+            "-C",
+            out.path().to_str().unwrap(),
+        ],
     );
     assert!(fs::read(out.path().join("sparse")).unwrap() == fs::read(&path).unwrap());
 }

@@ -123,7 +123,8 @@ impl Tar {
 
     pub fn file(self, name: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Self {
         let data = data.as_ref();
-        self.header(&Header::new(name, b'0', data.len() as u64)).data(data)
+        self.header(&Header::new(name, b'0', data.len() as u64))
+            .data(data)
     }
 
     pub fn dir(self, name: impl AsRef<[u8]>) -> Self {
@@ -156,7 +157,8 @@ impl Tar {
     }
 
     pub fn pax_raw(self, kind: u8, content: &[u8]) -> Self {
-        self.header(&Header::new("pax", kind, content.len() as u64)).data(content)
+        self.header(&Header::new("pax", kind, content.len() as u64))
+            .data(content)
     }
 
     pub fn long(self, kind: u8, name: impl AsRef<[u8]>) -> Self {

@@ -27,9 +27,9 @@ pub fn succeed(program: &str, arguments: &[&str]) -> Vec<u8> {
 pub fn fsck(image: &Path) {
     let output = run("e2fsck", &["-fn", image.to_str().unwrap()]);
     let text = String::from_utf8_lossy(&output.stdout);
-    let passes = text
-        .lines()
-        .filter(|line| !line.starts_with("Pass ") && !line.contains(" files (") && !line.is_empty());
+    let passes = text.lines().filter(|line| {
+        !line.starts_with("Pass ") && !line.contains(" files (") && !line.is_empty()
+    });
     assert!(
         output.status.success() && passes.clone().count() == 0,
         "e2fsck: {}\n{text}{}",

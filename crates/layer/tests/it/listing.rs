@@ -6,7 +6,11 @@ use opengcs_ext4::{FileType, Inode, Reader, Timestamp};
 use positioned_io::ReadAt;
 
 pub fn show(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string().replace("\\'", "'").replace("\\\"", "\"")
+    bytes
+        .escape_ascii()
+        .to_string()
+        .replace("\\'", "'")
+        .replace("\\\"", "\"")
 }
 
 fn time(time: Timestamp) -> String {
@@ -88,15 +92,25 @@ pub fn list<R: ReadAt>(source: R) -> Vec<String> {
                 entries.sort_by(|a, b| b.name.cmp(&a.name));
                 for entry in entries {
                     let child = reader.inode(entry.inode).unwrap();
-                    let slash = if child.file_type() == FileType::Directory { "/" } else { "" };
+                    let slash = if child.file_type() == FileType::Directory {
+                        "/"
+                    } else {
+                        ""
+                    };
                     let below = if path == "./" { "" } else { &path };
                     stack.push((format!("{below}{}{slash}", show(&entry.name)), entry.inode));
                 }
             }
-            FileType::Symlink => line += &format!(" ->{}", show(&reader.read_link(&inode).unwrap())),
+            FileType::Symlink => {
+                line += &format!(" ->{}", show(&reader.read_link(&inode).unwrap()))
+            }
             FileType::CharDevice | FileType::BlockDevice => {
                 let device = inode.device().unwrap();
-                let letter = if kind == FileType::CharDevice { 'c' } else { 'b' };
+                let letter = if kind == FileType::CharDevice {
+                    'c'
+                } else {
+                    'b'
+                };
                 line += &format!(" {letter}{}:{}", device.major, device.minor);
             }
             FileType::Fifo => line += " p",

@@ -10,3 +10,4 @@ mod judge;
 mod listing;
 mod publish;
 mod round_trip;
+mod scratch;

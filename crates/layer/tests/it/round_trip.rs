@@ -33,7 +33,11 @@ fn names(tar: &[u8]) -> Vec<String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), tar).unwrap();
     let out = judge::succeed("tar", &["-tf", file.path().to_str().unwrap()]);
-    String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+    String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -78,9 +82,13 @@ fn overlay_xattrs_are_dropped() {
 
 #[test]
 fn content_in_lower_layers_is_refused() {
-    for name in ["SCHILY.xattr.trusted.overlay.redirect", "SCHILY.xattr.trusted.overlay.metacopy"] {
+    for name in [
+        "SCHILY.xattr.trusted.overlay.redirect",
+        "SCHILY.xattr.trusted.overlay.metacopy",
+    ] {
         let tar = Tar::new().pax(b'x', &[(name, b"/old")]).dir("moved").end();
-        let error = ext4_to_tar(to_image(&tar), Vec::new(), &DiskToTarOptions::default()).unwrap_err();
+        let error =
+            ext4_to_tar(to_image(&tar), Vec::new(), &DiskToTarOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("\"moved\""), "{error}");
     }
@@ -121,7 +129,10 @@ fn lost_found_is_left_out_when_empty() {
         &TarToExt4Options::default(),
     )
     .unwrap();
-    assert_eq!(names(&to_tar(image, &DiskToTarOptions::default())), ["./", "a"]);
+    assert_eq!(
+        names(&to_tar(image, &DiskToTarOptions::default())),
+        ["./", "a"]
+    );
     let tar = Tar::new().file("lost+found/#12", "x").end();
     assert_eq!(
         names(&to_tar(to_image(&tar), &DiskToTarOptions::default())),
@@ -234,7 +245,13 @@ fn build(ops: &[(Op, u32, i64, u16)]) -> Vec<u8> {
                 let name = path(*seed);
                 files.push(name.clone());
                 let data: Vec<u8> = (0..*size)
-                    .map(|at| if at / 10_000 % 2 == 0 { 0 } else { (at % 251) as u8 })
+                    .map(|at| {
+                        if at / 10_000 % 2 == 0 {
+                            0
+                        } else {
+                            (at % 251) as u8
+                        }
+                    })
                     .collect();
                 tar.pax(b'x', &records)
                     .header(&header(name, b'0', data.len() as u64))
@@ -243,12 +260,15 @@ fn build(ops: &[(Op, u32, i64, u16)]) -> Vec<u8> {
             // Folders have names of their own, so that nothing stands in a path's way.
             Op::Directory(seed) => {
                 let name = path(*seed);
-                let name = name.rsplit_once('/').map_or("a", |(parent, _)| parent).to_owned();
+                let name = name
+                    .rsplit_once('/')
+                    .map_or("a", |(parent, _)| parent)
+                    .to_owned();
                 tar.pax(b'x', &records).header(&header(name, b'5', 0))
             }
-            Op::Symlink(seed, target) => {
-                tar.pax(b'x', &records).header(&header(path(*seed), b'2', 0).link(path(*target)))
-            }
+            Op::Symlink(seed, target) => tar
+                .pax(b'x', &records)
+                .header(&header(path(*seed), b'2', 0).link(path(*target))),
             Op::HardLink(seed, which) => {
                 let name = path(*seed);
                 match files.get(which % files.len().max(1)) {
@@ -261,7 +281,9 @@ fn build(ops: &[(Op, u32, i64, u16)]) -> Vec<u8> {
                 minor: octal(u64::from(*number) * 7, 8),
                 ..header(path(*seed), b'4', 0)
             }),
-            Op::Fifo(seed) => tar.pax(b'x', &records).header(&header(path(*seed), b'6', 0)),
+            Op::Fifo(seed) => tar
+                .pax(b'x', &records)
+                .header(&header(path(*seed), b'6', 0)),
             Op::Whiteout(seed) => {
                 let name = path(*seed);
                 let (parent, name) = name.rsplit_once('/').unwrap_or((".", &name));

@@ -1,0 +1,182 @@
+//! What a disk file or layer folder is, in a form for people and for JSON.
+
+use std::path::{Path, PathBuf};
+
+use opengcs_ext4::{FileType, JournalState, Reader};
+use opengcs_vhd::vhdx::LogState;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::details::{LayerVhdDetails, layer_vhd_details};
+use crate::to_disk::from_vhd;
+use crate::to_tar::open_disk;
+use crate::unpack::from_ext4;
+use crate::{Error, Result};
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The disk file.
+    pub path: PathBuf,
+    /// The layer folder, where it was a folder that was inspected.
+    pub folder: Option<LayerVhdDetails>,
+    /// The disk file's format.
+    pub disk: DiskInspection,
+    /// The ext4 file system in it.
+    pub filesystem: Option<FilesystemInspection>,
+    /// Why the file system cannot be read, where it cannot.
+    pub problem: Option<String>,
+}
+
+/// What a disk file says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DiskInspection {
+    /// `vhd`, `dynamic vhd`, `vhdx` or `raw`.
+    pub format: String,
+    /// Bytes of the disk.
+    pub virtual_size: u64,
+    /// Bytes of the file.
+    pub file_size: u64,
+    /// Bytes that the file takes on its own disk, where that is known.
+    pub file_allocated: Option<u64>,
+    /// Bytes of the disk for which there is room in the file.
+    pub allocated: u64,
+    /// Bytes in a block, of formats that have blocks.
+    pub block_size: Option<u64>,
+    /// Bytes in a logical sector, where the format says so.
+    pub logical_sector_size: Option<u32>,
+    /// Bytes in a physical sector, where the format says so.
+    pub physical_sector_size: Option<u32>,
+    /// The identifier of the disk.
+    pub id: Option<String>,
+    /// The tool that made the file.
+    pub creator: Option<String>,
+    /// The state of a VHDX's log.
+    pub log: Option<String>,
+}
+
+/// What a file system says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FilesystemInspection {
+    /// Bytes in a block.
+    pub block_size: u32,
+    /// Blocks.
+    pub blocks: u64,
+    /// Blocks that are free.
+    pub free_blocks: u64,
+    /// Inodes.
+    pub inodes: u32,
+    /// Inodes that are free.
+    pub free_inodes: u32,
+    /// The UUID.
+    pub uuid: String,
+    /// The label; empty for none.
+    pub label: String,
+    /// All features, by the names that `dumpe2fs` gives them.
+    pub features: Vec<String>,
+    /// `none`, `clean` or what was replayed.
+    pub journal: String,
+    /// Whether the kernel has recorded errors in it.
+    pub has_errors: bool,
+    /// Whether it has the folder `upper` of a sandbox.
+    pub is_sandbox: bool,
+}
+
+/// Looks at a disk file, or at the disk file of a layer folder.
+///
+/// # Errors
+///
+/// There is no such file or folder, the folder holds no disk file, or the disk
+/// file breaks its format's rules. A file system that cannot be read is not an
+/// error but [`Inspection::problem`].
+pub fn inspect(path: &Path) -> Result<Inspection> {
+    let folder = if path.is_dir() {
+        Some(layer_vhd_details(path)?)
+    } else {
+        None
+    };
+    let path = folder
+        .as_ref()
+        .map_or_else(|| path.to_path_buf(), |details| details.path.clone());
+    let disk = open_disk(&path)?;
+    let summary = disk
+        .summary()
+        .map_err(|error| from_vhd(error).with_path(&path))?;
+    let disk_inspection = DiskInspection {
+        format: summary.format.to_string(),
+        virtual_size: summary.virtual_size,
+        file_size: summary.file_size,
+        file_allocated: summary.file_allocated,
+        allocated: summary.allocated,
+        block_size: summary.block_size,
+        logical_sector_size: summary.logical_sector_size,
+        physical_sector_size: summary.physical_sector_size,
+        id: summary.id.map(|id| id.to_string()),
+        creator: summary.creator,
+        log: summary.log.map(|log| match log {
+            LogState::Clean => "clean".into(),
+            LogState::Replayed(entries) => format!("replayed {entries} entries"),
+        }),
+    };
+    let (filesystem, problem) = match Reader::open(disk)
+        .map_err(from_ext4)
+        .and_then(|r| filesystem(&r))
+    {
+        Ok(filesystem) => (Some(filesystem), None),
+        Err(error) => (None, Some(one_line(&error))),
+    };
+    Ok(Inspection {
+        path,
+        folder,
+        disk: disk_inspection,
+        filesystem,
+        problem,
+    })
+}
+
+fn filesystem<R: positioned_io::ReadAt>(reader: &Reader<R>) -> Result<FilesystemInspection> {
+    let summary = reader.summary();
+    let root = reader.inode(reader.root()).map_err(from_ext4)?;
+    let entries = reader.read_dir(&root).map_err(from_ext4)?;
+    let mut is_sandbox = false;
+    for entry in entries.iter().filter(|entry| entry.name == b"upper") {
+        let inode = reader.inode(entry.inode).map_err(from_ext4)?;
+        is_sandbox = inode.file_type() == FileType::Directory;
+    }
+    let features = [&summary.compat, &summary.incompat, &summary.ro_compat];
+    Ok(FilesystemInspection {
+        block_size: summary.block_size,
+        blocks: summary.blocks,
+        free_blocks: summary.free_blocks,
+        inodes: summary.inodes,
+        free_inodes: summary.free_inodes,
+        uuid: Uuid::from_bytes(summary.uuid).to_string(),
+        label: String::from_utf8_lossy(&summary.label).into_owned(),
+        features: features.into_iter().flatten().cloned().collect(),
+        journal: match summary.journal {
+            JournalState::None => "none".into(),
+            JournalState::Clean => "clean".into(),
+            JournalState::Replayed {
+                transactions,
+                blocks,
+            } => format!("replayed {transactions} transactions, {blocks} blocks"),
+            other => format!("{other:?}").to_lowercase(),
+        },
+        has_errors: summary.has_errors,
+        is_sandbox,
+    })
+}
+
+/// An error with its causes on one line.
+fn one_line(error: &Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
