@@ -38,6 +38,23 @@ fn content(number: usize) -> Vec<u8> {
         .collect()
 }
 
+/// An ACL with a named user, as `getxattr` gives it.
+fn acl() -> Vec<u8> {
+    let mut acl = 2u32.to_le_bytes().to_vec();
+    for (tag, perm, id) in [
+        (0x01u16, 7u16, u32::MAX),
+        (0x02, 5, 1000),
+        (0x04, 5, u32::MAX),
+        (0x10, 7, u32::MAX),
+        (0x20, 0, u32::MAX),
+    ] {
+        acl.extend_from_slice(&tag.to_le_bytes());
+        acl.extend_from_slice(&perm.to_le_bytes());
+        acl.extend_from_slice(&id.to_le_bytes());
+    }
+    acl
+}
+
 fn fill(writer: &mut Writer<File>) {
     let root = writer.root();
     let many = writer
@@ -169,15 +186,24 @@ fn kernel_reads_layers() {
                 let root = writer.root();
                 writer.set_xattr(root, b"user.huge", &[5; 30_000]).unwrap();
                 writer.set_xattr(root, b"user.small", &[6; 300]).unwrap();
+                writer
+                    .set_xattr(root, b"system.posix_acl_default", &acl())
+                    .unwrap();
             });
             image.check();
             {
                 let mount = Mount::new(&image, "ro");
                 read(&mount);
-                let script = "import os,sys\nassert os.getxattr(sys.argv[1],'user.huge')==b'\\5'*30000\nassert os.getxattr(sys.argv[1],'user.small')==b'\\6'*300\nassert os.getxattr(sys.argv[1]+'/many/a name that is not too short 5','user.b')==b'\\2'*90";
+                let script = "import os,sys\nassert os.getxattr(sys.argv[1],'user.huge')==b'\\5'*30000\nassert os.getxattr(sys.argv[1],'user.small')==b'\\6'*300\nassert os.getxattr(sys.argv[1]+'/many/a name that is not too short 5','user.b')==b'\\2'*90\nassert os.getxattr(sys.argv[1],'system.posix_acl_default').hex()==sys.argv[2]";
                 let status = Command::new("python3")
                     .args(["-c", script])
                     .arg(&mount.0)
+                    .arg(
+                        acl()
+                            .iter()
+                            .map(|byte| format!("{byte:02x}"))
+                            .collect::<String>(),
+                    )
                     .status()
                     .unwrap();
                 assert!(status.success());
