@@ -11,10 +11,10 @@ use crate::read_tools::{
 };
 
 /// A mounted image, unmounted when dropped.
-struct Mount(PathBuf);
+pub(crate) struct Mount(pub(crate) PathBuf);
 
 impl Mount {
-    fn new(image: &Path, at: PathBuf, options: &str) -> Self {
+    pub(crate) fn new(image: &Path, at: PathBuf, options: &str) -> Self {
         fs::create_dir_all(&at).unwrap();
         let options = format!("loop,{options}");
         let paths = (image.to_str().unwrap(), at.to_str().unwrap());
@@ -48,7 +48,7 @@ impl Drop for Mount {
 }
 
 /// Creates, overwrites, cuts, renames and deletes; `sync` after some steps.
-fn work(root: &Path, seed: u64, steps: u64) {
+pub(crate) fn work(root: &Path, seed: u64, steps: u64) {
     for step in 0..steps {
         let dice = noise(seed * 1000 + step, 16);
         let pick = |limit: u8, at: usize| dice[at] % limit;

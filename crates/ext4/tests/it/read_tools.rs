@@ -165,6 +165,16 @@ pub(crate) struct Node {
 
 pub(crate) type Tree = BTreeMap<Vec<u8>, Node>;
 
+/// From the C library's 64-bit form.
+fn device(number: u64) -> Device {
+    let major = (number >> 8) & 0xFFF | (number >> 32) & 0xFFFF_F000;
+    let minor = number & 0xFF | (number >> 12) & 0xFFFF_FF00;
+    Device {
+        major: u32::try_from(major).unwrap(),
+        minor: u32::try_from(minor).unwrap(),
+    }
+}
+
 /// The tree of a folder, without attributes, the times of what no tool copies left out.
 pub(crate) fn tree_of_folder(folder: &Path) -> Tree {
     fn walk(folder: &Path, path: &[u8], tree: &mut Tree) {
@@ -183,6 +193,12 @@ pub(crate) fn tree_of_folder(folder: &Path) -> Tree {
                 (FileType::Symlink, target.into_os_string().into_vec())
             } else if kind.is_fifo() {
                 (FileType::Fifo, Vec::new())
+            } else if kind.is_socket() {
+                (FileType::Socket, Vec::new())
+            } else if kind.is_char_device() {
+                (FileType::CharDevice, Vec::new())
+            } else if kind.is_block_device() {
+                (FileType::BlockDevice, Vec::new())
             } else {
                 (FileType::File, fs::read(entry.path()).unwrap())
             };
@@ -196,7 +212,8 @@ pub(crate) fn tree_of_folder(folder: &Path) -> Tree {
                     mtime: metadata.mtime(),
                     links: u32::try_from(metadata.nlink()).unwrap(),
                     content,
-                    device: None,
+                    device: matches!(file_type, FileType::CharDevice | FileType::BlockDevice)
+                        .then(|| device(metadata.rdev())),
                     xattrs: Vec::new(),
                 },
             );
