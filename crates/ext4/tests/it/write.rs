@@ -403,24 +403,6 @@ fn sized_images_have_room() {
     }
 }
 
-#[test]
-fn volumes_past_their_first_descriptors_go_on_with_meta_groups() {
-    let image = Image::write(&options(1024), |writer| {
-        let root = writer.root();
-        for number in 0..5 {
-            let mut sparse = writer
-                .create_file(root, format!("f{number}").as_bytes(), metadata())
-                .unwrap();
-            for step in 0..600 {
-                sparse.write(&noise(1 << 20, step)).unwrap();
-            }
-            sparse.finish().unwrap();
-        }
-    });
-    assert!(image.debugfs("stats").contains("meta_bg"));
-    image.check();
-}
-
 /// An output that takes so many bytes and fails from then on.
 struct Failing(u64);
 
