@@ -103,7 +103,7 @@ fn dirty(scratch: &Scratch, options: &str, mount_options: &str, seed: u64, flush
     let image = scratch.make(options, "48M", None);
     let mount = Mount::new(&image, scratch.path("mount"), mount_options);
     work(&mount.0, seed, 400);
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         // Everything home, so that what follows is the journal's first transaction.
         run("sync", &["-f", mount.0.to_str().unwrap()], &[0]);
         work(&mount.0, seed + 100, 60);
