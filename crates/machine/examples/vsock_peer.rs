@@ -192,7 +192,12 @@ mod peer {
                     times.push(start.elapsed().as_micros());
                 }
                 times.sort_unstable();
-                writeln!(stream, "{} {}", times[times.len() / 2], times[times.len() * 99 / 100])
+                writeln!(
+                    stream,
+                    "{} {}",
+                    times[times.len() / 2],
+                    times[times.len() * 99 / 100]
+                )
             }
             _ => Ok(()),
         };

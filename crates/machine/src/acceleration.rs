@@ -6,7 +6,7 @@ use crate::config::Acceleration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// Whether `/dev/kvm` opens for reading and writing; otherwise why not.
-    pub kvm_device: std::result::Result<(), String>,
+    pub kvm_device: Result<(), String>,
     /// Whether the processor shows `vmx` or `svm`.
     pub virtualisation: bool,
 }

@@ -4,6 +4,7 @@ pub mod acceleration;
 pub mod config;
 pub mod disk;
 pub mod error;
+pub mod local;
 pub mod machine;
 #[cfg(target_os = "linux")]
 pub mod qemu;

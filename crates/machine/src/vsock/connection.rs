@@ -81,7 +81,6 @@ pub(crate) struct Connection {
     announced: Shutdown,
     owe_opening: bool,
     owe_credit: bool,
-    asked_for_credit: bool,
 }
 
 impl Connection {
@@ -111,7 +110,6 @@ impl Connection {
             announced: Shutdown::NONE,
             owe_opening: true,
             owe_credit: false,
-            asked_for_credit: false,
         }
     }
 
@@ -126,9 +124,6 @@ impl Connection {
     fn hear_credit(&mut self, header: &Header) {
         self.credit.guest_buffer = header.buf_alloc;
         self.credit.guest_forwarded = header.fwd_cnt;
-        if self.credit.allowance() > 0 {
-            self.asked_for_credit = false;
-        }
     }
 
     /// Takes in a packet of the guest's whose payload holds `payload` bytes.
@@ -198,22 +193,23 @@ impl Connection {
 
     /// How many bytes may be sent to the guest now.
     pub(crate) fn allowance(&self) -> u32 {
-        let sendable = self.phase == Phase::Open
-            && !self.owe_opening
-            && !self.guest_closed.contains(Shutdown::RECEIVE)
-            && !self.host_closed.contains(Shutdown::SEND);
-        if sendable { self.credit.allowance() } else { 0 }
+        if self.may_send() {
+            self.credit.allowance()
+        } else {
+            0
+        }
     }
 
-    /// There is something to send but no allowance: asks the guest for credit, once.
-    pub(crate) fn starved(&mut self) -> bool {
-        let ask = self.phase == Phase::Open
+    fn may_send(&self) -> bool {
+        self.phase == Phase::Open
             && !self.owe_opening
-            && !self.asked_for_credit
+            && !self.guest_closed.contains(Shutdown::RECEIVE)
             && !self.host_closed.contains(Shutdown::SEND)
-            && !self.guest_closed.contains(Shutdown::RECEIVE);
-        self.asked_for_credit |= ask;
-        ask
+    }
+
+    /// Whether only the guest's credit keeps us from sending.
+    pub(crate) fn lacks_credit(&self) -> bool {
+        self.may_send() && self.credit.allowance() == 0
     }
 
     /// Whether [`control`](Self::control) would give something.

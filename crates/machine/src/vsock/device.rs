@@ -390,11 +390,21 @@ impl Device {
         self.timer_armed = rustix::time::timerfd_settime(&self.timer, flags, &second).is_ok();
     }
 
-    /// Resets what has waited too long, and what nobody waits for any more.
+    /// Resets what has waited too long, and what nobody waits for any more; asks for credit where there has
+    /// been none for a while. (A guest tells of its own accord when it has read; asking each time would
+    /// cost a packet each way for a few bytes of room.)
     pub(crate) fn on_tick(&mut self, now: Instant) {
         let mut late = Vec::new();
         let mut waiting = false;
-        for (id, link) in &self.links {
+        for (id, link) in &mut self.links {
+            if link.is_hungry() {
+                waiting = true;
+                link.ask = true;
+                if !link.queued {
+                    link.queued = true;
+                    self.ready.push_back(*id);
+                }
+            }
             let abandoned = link
                 .pending
                 .as_ref()
@@ -507,17 +517,13 @@ impl Device {
             // Others' turn: to the end of the queue, if there is more.
             link.queued = false;
             self.ready.pop_front();
-            let wait = link.connection.allowance() == 0 && !link.connection.owes();
-            if !wait {
+            if !link.is_hungry() {
                 self.settle(id);
+            } else if !self.timer_armed {
+                self.arm_timer();
             }
         }
         (used, false)
-    }
-
-    /// Whether a turn would find something for the guest.
-    pub(crate) fn has_for_guest(&self) -> bool {
-        !self.resets.is_empty() || !self.ready.is_empty()
     }
 
     /// The machine is gone. What the guest sent and slow readers have not taken is given to the caller.
@@ -555,7 +561,7 @@ fn receive_data<'a>(
 ) -> Fill {
     let allowance = usize::try_from(link.connection.allowance()).unwrap_or(usize::MAX);
     if allowance == 0 {
-        if !link.connection.starved() {
+        if !std::mem::take(&mut link.ask) {
             return Fill::Nothing;
         }
         return match next_buffer(mem, rx, slices) {

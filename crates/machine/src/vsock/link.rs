@@ -42,6 +42,8 @@ pub(crate) struct Link {
     ending: bool,
     /// The guest no longer knows the connection; only the backlog keeps it.
     pub(crate) detached: bool,
+    /// The guest is to be asked for credit.
+    pub(crate) ask: bool,
     /// It stands in the device's queue of links with something for the guest.
     pub(crate) queued: bool,
     pub(crate) pending: Option<Pending>,
@@ -65,6 +67,7 @@ impl Link {
             writable: true,
             ending: false,
             detached: false,
+            ask: false,
             queued: false,
             pending,
             deadline: None,
@@ -83,6 +86,11 @@ impl Link {
     /// Whether there may be something to send to the guest.
     pub(crate) fn has_for_guest(&self) -> bool {
         !self.detached && (self.connection.owes() || (self.readable && self.socket.is_some()))
+    }
+
+    /// Whether it has bytes for the guest, perhaps, and no credit to send them.
+    pub(crate) fn is_hungry(&self) -> bool {
+        self.has_for_guest() && !self.connection.owes() && self.connection.lacks_credit()
     }
 
     /// The host's end became readable, writable, or closed.

@@ -21,7 +21,7 @@ fn collect<'a>(
     let start = slices.len();
     let mut skip = HEADER_LEN;
     let mut total = 0_usize;
-    let mut take = || {
+    let take = || {
         for (index, descriptor) in chain.enumerate() {
             if index >= MAX_CHAIN || descriptor.is_write_only() != writable {
                 return None;

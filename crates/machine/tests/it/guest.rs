@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use opengcs_machine::qemu::Qemu;
-use opengcs_machine::{Acceleration, Boot, Chipset, Listener, Machine, MachineConfig, Port, Stream};
+use opengcs_machine::{
+    Acceleration, Boot, Chipset, Listener, Machine, MachineConfig, Port, Stream,
+};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 /// In the order in which they depend on each other. What a kernel has built in is left out.
@@ -33,7 +35,9 @@ const BEFORE_SD: [&str; 3] = ["crc64", "crct10dif_common", "t10-pi"];
 
 fn environment(name: &str) -> PathBuf {
     std::env::var_os(name)
-        .unwrap_or_else(|| panic!("{name} is not set: run the tests by `cargo xtask test`, which sets it"))
+        .unwrap_or_else(|| {
+            panic!("{name} is not set: run the tests by `cargo xtask test`, which sets it")
+        })
         .into()
 }
 

@@ -4,9 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use opengcs_machine::qemu::Qemu;
-use opengcs_machine::{
-    DiskFormat, DiskSpec, ErrorKind, ExitReason, Machine, Port, Slot, State,
-};
+use opengcs_machine::{DiskFormat, DiskSpec, ErrorKind, ExitReason, Machine, Port, Slot, State};
 
 use crate::guest::{Guest, config};
 
@@ -40,20 +38,31 @@ async fn disks_come_and_go_and_the_guest_powers_off() {
     };
     assert_eq!(
         attach(&raw, DiskFormat::Raw, true).await.unwrap(),
-        Slot { controller: 0, lun: 0 }
+        Slot {
+            controller: 0,
+            lun: 0
+        }
     );
     assert_eq!(
         attach(&vhd, DiskFormat::FixedVhd, true).await.unwrap(),
-        Slot { controller: 0, lun: 1 }
+        Slot {
+            controller: 0,
+            lun: 1
+        }
     );
     assert_eq!(
         attach(&vhdx, DiskFormat::Vhdx, false).await.unwrap(),
-        Slot { controller: 0, lun: 2 }
+        Slot {
+            controller: 0,
+            lun: 2
+        }
     );
 
     let twice = attach(&raw, DiskFormat::Raw, true).await.unwrap_err();
     assert_eq!(twice.kind(), ErrorKind::DiskInUse);
-    let missing = attach(&dir.join("x"), DiskFormat::Raw, true).await.unwrap_err();
+    let missing = attach(&dir.join("x"), DiskFormat::Raw, true)
+        .await
+        .unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     let not_vhdx = dir.join("not-vhdx");
     disk(&not_vhdx, 1 << 20, b'n');
@@ -63,15 +72,28 @@ async fn disks_come_and_go_and_the_guest_powers_off() {
     let disks = guest.disks(|disks| disks.split(',').count() == 3).await;
     let sizes: Vec<_> = disks
         .split(',')
-        .map(|disk| disk.split_whitespace().skip(2).collect::<Vec<_>>().join(" "))
+        .map(|disk| {
+            disk.split_whitespace()
+                .skip(2)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
         .collect();
     assert_eq!(sizes, ["2048 1", "4096 1", "131072 0"]);
     let name = |index: usize| {
         let disk = disks.split(',').nth(index).unwrap();
         disk.split_whitespace().nth(1).unwrap().to_owned()
     };
-    assert_eq!(guest.order(&format!("head {}", name(1))).await, b'v'.to_string());
-    assert!(guest.order(&format!("write {}", name(0))).await.starts_with("error"));
+    assert_eq!(
+        guest.order(&format!("head {}", name(1))).await,
+        b'v'.to_string()
+    );
+    assert!(
+        guest
+            .order(&format!("write {}", name(0)))
+            .await
+            .starts_with("error")
+    );
     assert_eq!(guest.order(&format!("write {}", name(2))).await, "ok");
 
     // Another machine may not write to what this one has, and need not boot to be told.
@@ -90,7 +112,10 @@ async fn disks_come_and_go_and_the_guest_powers_off() {
     drop(other);
     assert_eq!(std::fs::read_dir(other_dir.path()).unwrap().count(), 0);
 
-    let middle = Slot { controller: 0, lun: 1 };
+    let middle = Slot {
+        controller: 0,
+        lun: 1,
+    };
     guest.machine.detach(middle).await.unwrap();
     let again = guest.machine.detach(middle).await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::NotFound);
@@ -123,7 +148,9 @@ async fn a_panic_is_told_by_its_message_and_a_stopped_qemu_ends() {
     let dir = tempfile::tempdir().unwrap();
     let machine = Qemu::start(config(dir.path())).await.unwrap();
     let id = machine.describe().process_id.unwrap();
-    let stopped = Command::new("kill").args(["-STOP", &id.to_string()]).status();
+    let stopped = Command::new("kill")
+        .args(["-STOP", &id.to_string()])
+        .status();
     assert!(stopped.unwrap().success());
     assert_eq!(machine.terminate().await.reason, ExitReason::Terminated);
     assert_eq!(machine.terminate().await.reason, ExitReason::Terminated);
@@ -131,7 +158,9 @@ async fn a_panic_is_told_by_its_message_and_a_stopped_qemu_ends() {
 
     let machine = Qemu::start(config(dir.path())).await.unwrap();
     let id = machine.describe().process_id.unwrap();
-    let killed = Command::new("kill").args(["-KILL", &id.to_string()]).status();
+    let killed = Command::new("kill")
+        .args(["-KILL", &id.to_string()])
+        .status();
     assert!(killed.unwrap().success());
     assert_eq!(machine.wait().await.reason, ExitReason::Killed(9));
 }

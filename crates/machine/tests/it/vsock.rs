@@ -32,7 +32,12 @@ async fn a_real_guests_connections_keep_the_five_rules() {
     let mut echoed = Vec::new();
     read.read_to_end(&mut echoed).await.unwrap();
     writing.await.unwrap();
-    assert!(echoed == sent, "{} of {} bytes came back", echoed.len(), sent.len());
+    assert!(
+        echoed == sent,
+        "{} of {} bytes came back",
+        echoed.len(),
+        sent.len()
+    );
 
     // The guest's half-close is our end of file, and we can still send.
     assert_eq!(guest.order("dial 2000 half").await, "ok");
@@ -94,7 +99,10 @@ async fn a_real_guests_connections_keep_the_five_rules() {
     assert!(bytes == pattern(200_000));
     let end = stream.read(&mut [0]).await;
     assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
-    assert!(listener.accept().await.is_err(), "nobody will dial any more");
+    assert!(
+        listener.accept().await.is_err(),
+        "nobody will dial any more"
+    );
 }
 
 /// Not a test: prints what `OPENGCS_TEST_BENCH=1` asks for.
@@ -108,7 +116,9 @@ async fn throughput() {
     println!("{:?}", guest.machine.describe());
     let mut listener = guest.machine.listen(Port(2000)).unwrap();
     for chunk in [4096, 16384, 65536] {
-        guest.order(&format!("dial 2000 source {BYTES} {chunk}")).await;
+        guest
+            .order(&format!("dial 2000 source {BYTES} {chunk}"))
+            .await;
         let mut stream = accept(&guest.machine, &mut listener).await;
         let start = Instant::now();
         let mut buffer = vec![0; 256 * 1024];

@@ -139,12 +139,11 @@ fn a_credit_request_is_answered() {
 }
 
 #[test]
-fn we_keep_to_the_guests_credit_and_ask_once() {
+fn we_keep_to_the_guests_credit() {
     let mut connection = open();
     connection.data_packet(CID, 1000);
     assert_eq!(connection.allowance(), 0);
-    assert!(connection.starved());
-    assert!(!connection.starved());
+    assert!(connection.lacks_credit());
     let update = Header {
         fwd_cnt: 400,
         ..from_guest(Op::CREDIT_UPDATE)
@@ -152,7 +151,7 @@ fn we_keep_to_the_guests_credit_and_ask_once() {
     assert_eq!(connection.on_packet(&update, 0), Verdict::Nothing);
     assert_eq!(connection.allowance(), 400);
     connection.data_packet(CID, 400);
-    assert!(connection.starved());
+    assert!(connection.lacks_credit());
 }
 
 #[test]
