@@ -1,7 +1,13 @@
 //! Which commands there are.
 
+mod completions;
 mod initrd;
+mod inspect;
 mod kernel;
+mod man;
+mod scratch;
+mod tar2vhd;
+mod vhd2tar;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -12,16 +18,30 @@ use crate::failure;
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(name = "tar2vhd")]
+    Tar2Vhd(tar2vhd::Tar2Vhd),
+    #[command(name = "vhd2tar")]
+    Vhd2Tar(vhd2tar::Vhd2Tar),
+    Scratch(scratch::Scratch),
+    Inspect(inspect::Inspect),
     Initrd(initrd::Initrd),
     Kernel(kernel::Kernel),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Command {
     /// Does it. The number is the exit code.
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
         match self {
+            Self::Tar2Vhd(command) => command.run(context).await,
+            Self::Vhd2Tar(command) => command.run(context).await,
+            Self::Scratch(command) => command.run(context).await,
+            Self::Inspect(command) => command.run(context).await,
             Self::Initrd(command) => command.run(context).await,
             Self::Kernel(command) => command.run(context).await,
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
         }
     }
 

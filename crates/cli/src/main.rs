@@ -6,6 +6,7 @@
 mod arguments;
 mod command;
 mod context;
+mod disk_format;
 mod failure;
 mod input;
 mod logging;
@@ -15,6 +16,7 @@ mod report;
 mod signals;
 mod size;
 mod sys;
+mod warnings;
 
 use std::process::ExitCode;
 

@@ -1,22 +1,62 @@
 //! How results reach stdout and notes reach stderr, and what happens when nobody reads them.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::sys;
 
 /// Whether stdout's reader has gone.
 static BROKEN: AtomicBool = AtomicBool::new(false);
 
 /// Stdout, remembering when its reader goes: `opengcs … | head` must end without a complaint.
 #[derive(Debug)]
-pub(crate) struct Output(io::Stdout);
+pub(crate) struct Output<W>(W);
 
-/// Stdout.
-pub(crate) fn stdout() -> Output {
+/// Stdout, for text.
+pub(crate) fn stdout() -> Output<io::Stdout> {
     Output(io::stdout())
+}
+
+/// Stdout, for a stream of bytes: without the buffer that looks for line ends.
+pub(crate) fn data() -> Result<Output<File>> {
+    Ok(Output(sys::stdout().context("cannot write to stdout")?))
+}
+
+/// Bytes would only harm a terminal.
+pub(crate) fn refuse_terminal(what: &str) -> Result<()> {
+    if io::stdout().is_terminal() {
+        return Err(
+            Failure::usage(format!("stdout is a terminal, where {what} is of no use"))
+                .hint("write to a file with -o FILE, or pipe it to another program")
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+/// A conversion's result cannot go where its data goes.
+pub(crate) fn json_beside_data() -> Failure {
+    Failure::usage("--json and the data cannot both go to stdout")
+        .hint("write the data to a file with -o FILE")
+}
+
+/// A conversion must not take the place of what it reads.
+pub(crate) fn refuse_same(input: &Path, output: &Path) -> Result<()> {
+    if let (Ok(from), Ok(to)) = (input.canonicalize(), output.canonicalize())
+        && from == to
+    {
+        return Err(
+            Failure::usage(format!("{} would be written over itself", input.display())).into(),
+        );
+    }
+    Ok(())
 }
 
 /// Whether stdout's reader has gone.
@@ -24,16 +64,21 @@ pub(crate) fn is_broken() -> bool {
     BROKEN.load(Ordering::Acquire)
 }
 
-fn noticed<T>(result: io::Result<T>) -> io::Result<T> {
-    if let Err(error) = &result
-        && error.kind() == io::ErrorKind::BrokenPipe
-    {
+/// Remembers whether this failure to write to stdout means that its reader has gone.
+pub(crate) fn notice(error: &io::Error) {
+    if error.kind() == io::ErrorKind::BrokenPipe {
         BROKEN.store(true, Ordering::Release);
+    }
+}
+
+fn noticed<T>(result: io::Result<T>) -> io::Result<T> {
+    if let Err(error) = &result {
+        notice(error);
     }
     result
 }
 
-impl Write for Output {
+impl<W: Write> Write for Output<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         noticed(self.0.write(bytes))
     }

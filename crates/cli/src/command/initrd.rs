@@ -29,7 +29,7 @@ enum What {
 /// It belongs to one kernel: get that first (`opengcs kernel install`), and build the initrd again
 /// when the kernel changes.
 ///
-/// The data folder is $OPENGCS_DATA_DIR, else $XDG_DATA_HOME/opengcs, else ~/.local/share/opengcs.
+/// The data folder is `$OPENGCS_DATA_DIR`, else `$XDG_DATA_HOME/opengcs`, else ~/.local/share/opengcs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -30,7 +30,7 @@ enum What {
 /// It is not installed on this host, and needs no root. Where there is no apt, the host's own
 /// kernel in /boot is copied.
 ///
-/// The data folder is $OPENGCS_DATA_DIR, else $XDG_DATA_HOME/opengcs, else ~/.local/share/opengcs.
+/// The data folder is `$OPENGCS_DATA_DIR`, else `$XDG_DATA_HOME/opengcs`, else ~/.local/share/opengcs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

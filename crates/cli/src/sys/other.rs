@@ -1,6 +1,8 @@
 //! Signals, and waiting for input, where there is only Ctrl-C.
 
+use std::fs::File;
 use std::io;
+use std::os::windows::io::AsHandle as _;
 use std::time::Duration;
 
 const INTERRUPT: u8 = 2;
@@ -28,4 +30,14 @@ impl Signals {
 #[allow(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
 pub(crate) fn wait_readable<T>(_source: &T, _patience: Duration) -> io::Result<bool> {
     Ok(true)
+}
+
+/// Standard input without the buffer that the standard library puts before it.
+pub(crate) fn stdin() -> io::Result<File> {
+    Ok(File::from(io::stdin().as_handle().try_clone_to_owned()?))
+}
+
+/// Standard output without the buffer that the standard library puts before it.
+pub(crate) fn stdout() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
 }

@@ -1,5 +1,6 @@
 //! Signals, and waiting for input, on Unix.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -47,4 +48,14 @@ pub(crate) fn wait_readable(source: &impl AsFd, patience: Duration) -> io::Resul
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Standard input without the buffer that the standard library puts before it.
+pub(crate) fn stdin() -> io::Result<File> {
+    Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// Standard output without the buffer that the standard library puts before it.
+pub(crate) fn stdout() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }

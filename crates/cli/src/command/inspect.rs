@@ -1,0 +1,178 @@
+//! `opengcs inspect`: what a disk file or a layer folder is.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use opengcs::layer::{self, DiskInspection, FilesystemInspection, Inspection};
+
+use crate::context::Context;
+use crate::output;
+use crate::report::{self, Json};
+use crate::size::Size;
+
+/// How wide the picture of how full a disk is may be.
+const PICTURE: u64 = 40;
+
+/// Tell what a disk file or a layer folder is: format, file system, sizes, layer or sandbox
+///
+/// Nothing is changed. A folder stands for the disk file in it: layer.vhd, else sandbox.vhdx.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  opengcs inspect layer.vhd
+  opengcs inspect /var/lib/layers/4f1c --json
+
+JSON: {path, folder: {path, size, is_sandbox} or null, disk: {format, virtual_size, file_size,
+file_allocated, allocated, block_size, logical_sector_size, physical_sector_size, id, creator, log},
+filesystem: {block_size, blocks, free_blocks, inodes, free_inodes, uuid, label, features, journal,
+has_errors, is_sandbox} or null, problem: why there is no file system, or null}; sizes are bytes.")]
+pub(crate) struct Inspect {
+    /// The disk file (VHD, VHDX or raw) or the layer folder
+    #[arg(value_name = "FILE|FOLDER")]
+    path: PathBuf,
+    #[command(flatten)]
+    json: Json,
+}
+
+impl Inspect {
+    pub(crate) async fn run(self, context: &Context) -> Result<u8> {
+        let path = self.path.clone();
+        let found = context.blocking(move || Ok(layer::inspect(&path)?)).await?;
+        if self.json.json {
+            output::json(&found)?;
+        } else {
+            show(&found)?;
+        }
+        Ok(0)
+    }
+}
+
+/// Lines of a name and what is said about it.
+struct Lines(comfy_table::Table);
+
+impl Lines {
+    fn add(&mut self, name: &str, text: impl Into<String>) {
+        self.0.add_row([name.to_owned(), printable(&text.into())]);
+    }
+
+    fn add_size(&mut self, name: &str, bytes: u64) {
+        self.add(name, format!("{} ({bytes} bytes)", Size(bytes)));
+    }
+}
+
+fn show(found: &Inspection) -> Result<()> {
+    let mut lines = Lines(report::table(&[]));
+    lines.add("file", found.path.display().to_string());
+    if let Some(folder) = &found.folder {
+        let what = if folder.is_sandbox {
+            "a sandbox"
+        } else {
+            "a layer"
+        };
+        lines.add("folder", what);
+    }
+    show_disk(&mut lines, &found.disk);
+    if let Some(filesystem) = &found.filesystem {
+        show_filesystem(&mut lines, filesystem);
+    }
+    if let Some(problem) = &found.problem {
+        lines.add("file system", format!("cannot be read: {problem}"));
+    }
+    report::print_table(&lines.0)
+}
+
+fn show_disk(lines: &mut Lines, disk: &DiskInspection) {
+    lines.add("format", &disk.format);
+    lines.add_size("disk size", disk.virtual_size);
+    lines.add_size("file size", disk.file_size);
+    if let Some(allocated) = disk.file_allocated {
+        lines.add_size("on this disk", allocated);
+    }
+    if let Some(block) = disk.block_size {
+        lines.add_size("allocated", disk.allocated);
+        lines.add_size("block", block);
+    }
+    if let Some(sector) = disk.logical_sector_size {
+        let physical = disk.physical_sector_size.unwrap_or(sector);
+        lines.add("sector", format!("{sector} bytes, {physical} physical"));
+    }
+    for (name, text) in [
+        ("disk id", &disk.id),
+        ("made by", &disk.creator),
+        ("log", &disk.log),
+    ] {
+        if let Some(text) = text {
+            lines.add(name, text);
+        }
+    }
+}
+
+fn show_filesystem(lines: &mut Lines, filesystem: &FilesystemInspection) {
+    let block = u64::from(filesystem.block_size);
+    let size = filesystem.blocks.saturating_mul(block);
+    let free = filesystem.free_blocks.saturating_mul(block);
+    lines.add("file system", "ext4");
+    lines.add_size("its size", size);
+    lines.add_size("free", free);
+    lines.add("full", picture(size.saturating_sub(free), size));
+    lines.add("blocks", format!("{} of {block} bytes", filesystem.blocks));
+    lines.add(
+        "inodes",
+        format!("{}, {} free", filesystem.inodes, filesystem.free_inodes),
+    );
+    lines.add("uuid", filesystem.uuid.to_string());
+    if !filesystem.label.is_empty() {
+        lines.add("label", &filesystem.label);
+    }
+    lines.add("journal", &filesystem.journal);
+    lines.add("features", filesystem.features.join(" "));
+    if filesystem.is_sandbox {
+        lines.add(
+            "sandbox",
+            "it has the folder upper: vhd2tar --sandbox exports that",
+        );
+    }
+    if filesystem.has_errors {
+        lines.add(
+            "errors",
+            "Linux has recorded errors in it: e2fsck repairs it",
+        );
+    }
+}
+
+/// Text from a disk may hold anything; a terminal must not act on it.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+/// A bar and a percentage.
+fn picture(used: u64, size: u64) -> String {
+    let part = |whole: u64| {
+        let share = u128::from(used) * u128::from(whole) / u128::from(size.max(1));
+        usize::try_from(share.min(u128::from(whole))).unwrap_or_default()
+    };
+    let width = usize::try_from(PICTURE).unwrap_or_default();
+    let filled = part(PICTURE);
+    format!(
+        "[{}{}] {} %",
+        "#".repeat(filled),
+        ".".repeat(width.saturating_sub(filled)),
+        part(100)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn picture_is_bounded() {
+        assert!(picture(0, 0).ends_with("] 0 %"));
+        assert!(picture(5, 10).contains("####....") && picture(5, 10).ends_with(" 50 %"));
+        assert!(picture(u64::MAX, 1).ends_with(" 100 %"));
+        assert_eq!(printable("a\x1b[2J"), "a?[2J");
+    }
+}

@@ -1,0 +1,258 @@
+//! `opengcs run`: a VM for one command.
+
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use opengcs::{
+    Acceleration, Config, ErrorKind, MappedVirtualDisk, ProcessSpec, RequestedMode, UtilityVm,
+};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output;
+use crate::progress::Progress;
+use crate::signals::Stopped;
+use crate::size::Size;
+use crate::stdio;
+
+/// Exit code: opengcs itself failed, as with docker run.
+pub(crate) const OWN_FAILURE: u8 = 125;
+/// Exit code: the command is there and cannot be run.
+const NOT_EXECUTABLE: u8 = 126;
+/// Exit code: the command is not in the VM.
+const NOT_FOUND: u8 = 127;
+
+const MIB: u64 = 1 << 20;
+
+/// Run a command in a small Linux VM that is started for it, with disks mounted
+///
+/// The VM starts from the kernel and the initrd in the data folder (get them with `opengcs kernel
+/// install` and `opengcs initrd build`). The disks are mounted, the command runs, its output comes
+/// out here, and the VM is stopped. Nothing is left running.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  opengcs run -- uname -a
+  opengcs run --disk layer.vhd:/mnt/l:ro -- ls -l /mnt/l
+  opengcs run --disk scratch.vhdx:/data --memory 1G -- sh -c 'echo hello > /data/file'
+  echo hello | opengcs run -i -- wc -c
+  opengcs run -o lcow.timeout=60 -- cat /proc/cpuinfo
+
+Exit codes: the command's own; 128+n when signal n ended it; 125 opengcs failed, 126 the command
+cannot be run, 127 it is not in the VM, 2 wrong usage, 130 interrupted (Ctrl-C), 143 terminated.")]
+pub(crate) struct Run {
+    /// Mount a disk file (VHD, VHDX or raw, with ext4) in the VM; `:ro` lets nobody write to it.
+    /// May be given again
+    #[arg(long, value_name = "FILE:PATH[:ro]")]
+    disk: Vec<Disk>,
+    /// The VM's memory, such as 512M or 2G
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = memory)]
+    memory: u32,
+    /// How many processors the VM has
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    cpus: u32,
+    /// Set a variable in the command's environment; KEY alone takes its value from here
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    env: Vec<String>,
+    /// The folder in the VM in which the command starts
+    #[arg(short, long, value_name = "FOLDER", default_value = "/")]
+    workdir: String,
+    /// Send stdin to the command; without this, its stdin is empty
+    #[arg(short, long)]
+    interactive: bool,
+    /// Set an option of the VM: lcow.kirdpath (the data folder), lcow.kernel, lcow.initrd,
+    /// lcow.vhdx, lcow.bootparameters, lcow.timeout (seconds)
+    #[arg(short = 'o', long = "option", value_name = "lcow.KEY=VALUE")]
+    option: Vec<String>,
+    /// What to boot from; auto takes a VHDX if the data folder has one
+    #[arg(long, value_name = "WHAT", default_value = "auto")]
+    boot: Boot,
+    /// How processors are run; auto takes KVM where it works
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    accel: Accel,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true)]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Boot {
+    Auto,
+    Vhdx,
+    Kernel,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Accel {
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Disk {
+    file: String,
+    path: String,
+    read_only: bool,
+}
+
+impl FromStr for Disk {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (rest, read_only) = match text.rsplit_once(':') {
+            Some((rest, "ro")) => (rest, true),
+            Some((rest, "rw")) => (rest, false),
+            _ => (text, false),
+        };
+        // File names may have colons; what follows the last ":/" is the place in the VM.
+        let Some(place) = rest.rfind(":/").filter(|place| *place > 0) else {
+            return Err("write FILE:PATH or FILE:PATH:ro, with PATH from the VM's root, such as \
+                        layer.vhd:/mnt/layer:ro"
+                .to_owned());
+        };
+        let (file, path) = rest.split_at(place);
+        Ok(Self {
+            file: file.to_owned(),
+            path: path[1..].to_owned(),
+            read_only,
+        })
+    }
+}
+
+fn memory(text: &str) -> Result<u32, String> {
+    let Size(bytes) = text.parse()?;
+    if bytes < MIB {
+        return Err(format!("that is {bytes} bytes; write {text}M for MiB"));
+    }
+    u32::try_from(bytes.div_ceil(MIB)).map_err(|_| "that is more than any host has".to_owned())
+}
+
+impl Run {
+    pub(crate) async fn run(self, context: &Context) -> Result<u8> {
+        let config = self.config(context)?;
+        let spec = self.spec()?;
+        let progress = Progress::spinner(context, "starting a VM");
+        let vm = tokio::select! {
+            vm = UtilityVm::start(config) => vm?,
+            () = context.stop.told() => return Err(Stopped.into()),
+        };
+        drop(progress);
+        let outcome = tokio::select! {
+            outcome = self.execute(&vm, spec, context) => outcome,
+            () = context.stop.told() => Err(Stopped.into()),
+        };
+        if outcome.is_err() {
+            vm.terminate().await;
+            return outcome;
+        }
+        tokio::select! {
+            stopped = vm.stop() => {
+                stopped.context("the command ran, but the VM did not stop cleanly")?;
+            }
+            () = context.stop.told() => {
+                vm.terminate().await;
+                return Err(Stopped.into());
+            }
+        }
+        outcome
+    }
+
+    async fn execute(&self, vm: &UtilityVm, spec: ProcessSpec, context: &Context) -> Result<u8> {
+        let stdin = stdio::Stdin::open(self.interactive, context)?;
+        let ran = vm
+            .run_process_with(spec, stdin, stdio::stdout(), stdio::stderr())
+            .await;
+        match ran {
+            // A process's exit code has eight bits.
+            Ok(status) => Ok(u8::try_from(status.code() & 0xff).unwrap_or(u8::MAX)),
+            Err(error) => {
+                let code = match error.kind() {
+                    ErrorKind::CommandNotFound => NOT_FOUND,
+                    ErrorKind::CommandNotExecutable => NOT_EXECUTABLE,
+                    _ => OWN_FAILURE,
+                };
+                Err(Failure::with_code(error, code).into())
+            }
+        }
+    }
+
+    fn config(&self, context: &Context) -> Result<Config> {
+        let mut config = Config::generate_default_with(&self.option, &context.environment)?;
+        for warning in &config.options.warnings {
+            output::note(format_args!("opengcs: warning: {warning}"));
+        }
+        config.memory_mib = self.memory;
+        config.processors = self.cpus;
+        config.requested_mode = match self.boot {
+            Boot::Auto => RequestedMode::Auto,
+            Boot::Vhdx => RequestedMode::Vhdx,
+            Boot::Kernel => RequestedMode::KernelInitrd,
+        };
+        config.acceleration = match self.accel {
+            Accel::Auto => Acceleration::Auto,
+            Accel::Kvm => Acceleration::Kvm,
+            Accel::Tcg => Acceleration::Tcg,
+        };
+        config.mapped_virtual_disks = self
+            .disk
+            .iter()
+            .map(|disk| MappedVirtualDisk::new(&disk.file, &disk.path).read_only(disk.read_only))
+            .collect();
+        config.scsi_controllers = u8::try_from(self.disk.len().div_ceil(64).clamp(1, 4)).unwrap_or(4);
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn spec(&self) -> Result<ProcessSpec> {
+        let mut spec = ProcessSpec::new(self.command.clone())
+            .current_dir(&self.workdir)
+            .stdin(self.interactive);
+        for word in &self.env {
+            match word.split_once('=') {
+                Some(("", _)) => {
+                    return Err(Failure::usage(format!(
+                        "{word:?} has no name before the =: write -e KEY=VALUE"
+                    ))
+                    .into());
+                }
+                Some((name, value)) => spec = spec.env(name, value),
+                None => {
+                    if let Ok(value) = std::env::var(word) {
+                        spec = spec.env(word, value);
+                    }
+                }
+            }
+        }
+        Ok(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_are_read_from_the_right() {
+        let disk = |file: &str, path: &str, read_only| Disk {
+            file: file.to_owned(),
+            path: path.to_owned(),
+            read_only,
+        };
+        assert_eq!("a.vhd:/m".parse(), Ok(disk("a.vhd", "/m", false)));
+        assert_eq!("a.vhd:/m:ro".parse(), Ok(disk("a.vhd", "/m", true)));
+        assert_eq!("/x:/y:/m:rw".parse(), Ok(disk("/x:/y", "/m", false)));
+        for bad in ["", "a.vhd", "a.vhd:m", ":/m", "a.vhd:ro"] {
+            assert!(bad.parse::<Disk>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn memory_is_whole_mebibytes() {
+        assert_eq!(memory("512M"), Ok(512));
+        assert_eq!(memory("1G"), Ok(1024));
+        assert!(memory("512").unwrap_err().contains("512M"));
+        assert!(memory("8P").is_err());
+    }
+}

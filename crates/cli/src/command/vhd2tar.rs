@@ -1,0 +1,242 @@
+//! `opengcs vhd2tar`: a disk file becomes a tar.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::{ArgGroup, Args, ValueEnum};
+use opengcs::layer::{
+    self, Compression, Control, DiskToTarOptions, DiskWhiteouts, Existing, Exported, NewFile,
+};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::input;
+use crate::output;
+use crate::progress::Progress;
+use crate::report::Json;
+use crate::size::Size;
+use crate::warnings::{self, Told};
+
+/// Turn a disk file with an ext4 file system into a tar (a container layer)
+///
+/// The disk file is a VHD, a VHDX or raw; that is recognised by its content. It is only read; a
+/// journal that was not written back is taken into account. overlayfs's whiteouts become `.wh.`
+/// files, as OCI layers have them. The tar FILE appears when it is whole, and replaces one that is
+/// there.
+#[derive(Debug, Args)]
+#[command(
+    group(ArgGroup::new("from").required(true)),
+    after_help = "\
+Examples:
+  opengcs vhd2tar layer.vhd -o layer.tar
+  opengcs vhd2tar layer.vhd | tar t
+  opengcs vhd2tar sandbox.vhdx --sandbox --gzip -o changes.tar.gz
+
+JSON (with -o FILE): {output, entries, tar_bytes, size, warnings: [{path, message}],
+warnings_total}; sizes are bytes."
+)]
+pub(crate) struct Vhd2Tar {
+    /// The disk file, or - for stdin
+    #[arg(value_name = "FILE", group = "from")]
+    file: Option<PathBuf>,
+    /// The disk file, or - for stdin
+    #[arg(short, long, value_name = "FILE", group = "from")]
+    input: Option<PathBuf>,
+    /// The tar to write, or - for stdout
+    #[arg(short, long, value_name = "TAR", default_value = "-")]
+    output: PathBuf,
+    /// Only what a VM changed on a sandbox: the content of its folder `upper`
+    #[arg(long)]
+    sandbox: bool,
+    /// What becomes of overlayfs's whiteouts: OCI's `.wh.` files, or kept as they are
+    #[arg(long, value_name = "HOW", default_value = "oci")]
+    whiteouts: Whiteouts,
+    /// Leave holes of files out of the tar (PAX sparse files, which GNU tar and libarchive read)
+    #[arg(long)]
+    sparse: bool,
+    /// Compress the tar with gzip
+    #[arg(long, conflicts_with = "zstd")]
+    gzip: bool,
+    /// Compress the tar with zstd
+    #[arg(long)]
+    zstd: bool,
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Whiteouts {
+    Oci,
+    Keep,
+}
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Done<'a> {
+    output: &'a Path,
+    entries: u64,
+    tar_bytes: u64,
+    size: u64,
+    #[serde(flatten)]
+    warnings: Told,
+}
+
+impl Vhd2Tar {
+    pub(crate) async fn run(self, context: &Context) -> Result<u8> {
+        let from = self
+            .file
+            .as_ref()
+            .or(self.input.as_ref())
+            .cloned()
+            .unwrap_or_default();
+        let to_stdout = self.output == Path::new("-");
+        if to_stdout {
+            output::refuse_terminal("a tar")?;
+            if self.json.json {
+                return Err(output::json_beside_data().into());
+            }
+        } else {
+            output::refuse_same(&from, &self.output)?;
+        }
+        refuse_folder(&from)?;
+        let what = if to_stdout {
+            "writing a tar".to_owned()
+        } else {
+            format!("writing {}", self.output.display())
+        };
+        let progress = Progress::bytes(context, &what, None);
+        let moved = progress.mover();
+        let control = Control::new()
+            .cancel_with(context.stop.flag())
+            .on_progress(move |now| moved(now.bytes));
+        let options = self.options(control);
+        let target = (!to_stdout).then(|| self.output.clone());
+        let spooled = if from == Path::new("-") {
+            Some(input::Input::open(&from, context)?)
+        } else {
+            None
+        };
+        let (exported, size) = context
+            .blocking(move || {
+                let disk = match spooled {
+                    Some(stdin) => input::OnDisk::spool(stdin)?,
+                    None => input::OnDisk::Named(from),
+                };
+                export(disk.path(), target.as_deref(), &options)
+            })
+            .await?;
+        drop(progress);
+        warnings::note(context, &exported.warnings);
+        if !to_stdout {
+            self.tell(context, &exported, size)?;
+        }
+        Ok(0)
+    }
+
+    fn options(&self, control: Control) -> DiskToTarOptions {
+        DiskToTarOptions {
+            sandbox: self.sandbox,
+            whiteouts: match self.whiteouts {
+                Whiteouts::Oci => DiskWhiteouts::Oci,
+                Whiteouts::Keep => DiskWhiteouts::Keep,
+            },
+            sparse: self.sparse,
+            compression: match (self.gzip, self.zstd) {
+                (true, _) => Compression::Gzip,
+                (_, true) => Compression::Zstd,
+                _ => Compression::None,
+            },
+            control,
+        }
+    }
+
+    fn tell(&self, context: &Context, exported: &Exported, size: u64) -> Result<()> {
+        let done = Done {
+            output: &self.output,
+            entries: exported.entries,
+            tar_bytes: exported.tar_bytes,
+            size,
+            warnings: Told::of(&exported.warnings),
+        };
+        let line = format!(
+            "{}: {} with {} entries",
+            self.output.display(),
+            Size(size),
+            exported.entries
+        );
+        self.json.done(context, &done, &line)
+    }
+}
+
+/// Writes the tar to where it goes; also returns how many bytes that were, compressed.
+fn export(
+    disk: &Path,
+    target: Option<&Path>,
+    options: &DiskToTarOptions,
+) -> Result<(Exported, u64)> {
+    let Some(target) = target else {
+        let mut out = Counted::new(output::data()?);
+        let exported = layer::disk_to_tar(disk, &mut out, options)?;
+        return Ok((exported, out.count));
+    };
+    if fs::metadata(target).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        // A device or a pipe takes bytes and has no name to be given at the end.
+        let file = OpenOptions::new()
+            .write(true)
+            .open(target)
+            .with_context(|| format!("cannot open {}", target.display()))?;
+        let mut out = Counted::new(file);
+        let exported = layer::disk_to_tar(disk, &mut out, options)?;
+        return Ok((exported, out.count));
+    }
+    let file = NewFile::create(target, Existing::Replace)?;
+    let mut out = Counted::new(file.file());
+    let exported =
+        layer::disk_to_tar(disk, &mut out, options).map_err(|error| error.with_path(target))?;
+    let count = out.count;
+    file.publish()?;
+    Ok((exported, count))
+}
+
+fn refuse_folder(path: &Path) -> Result<()> {
+    if !path.is_dir() {
+        return Ok(());
+    }
+    let failure = Failure::new(format!("{} is a folder, not a disk file", path.display()));
+    Err(match layer::layer_vhd_details(path) {
+        Ok(details) => failure
+            .hint(format!(
+                "give the disk file in it: {}",
+                details.path.display()
+            ))
+            .into(),
+        Err(_) => failure.into(),
+    })
+}
+
+/// Counts what is written.
+struct Counted<W> {
+    inner: W,
+    count: u64,
+}
+
+impl<W> Counted<W> {
+    fn new(inner: W) -> Self {
+        Self { inner, count: 0 }
+    }
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.count += u64::try_from(count).unwrap_or_default();
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}

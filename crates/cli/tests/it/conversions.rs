@@ -1,0 +1,319 @@
+//! `tar2vhd` and `vhd2tar`: there and back, and everything that can be wrong with their inputs.
+
+use std::fs;
+
+use crate::fixture::{Place, e2fsck, gzip, judge, said, tar, tar_names};
+
+#[test]
+fn a_layer_goes_there_and_back() {
+    let place = Place::new().with_layer();
+    e2fsck(&place.path("layer.vhd"));
+    let line = place.ok(&["vhd2tar", "layer.vhd", "-o", "back.tar"]);
+    assert!(line.contains("back.tar"), "{line}");
+    let back = fs::read(place.path("back.tar")).unwrap();
+    let names = tar_names(&back);
+    for name in [
+        "folder/.wh.gone",
+        "folder/hard",
+        "folder/hello",
+        "folder/large",
+        "link",
+    ] {
+        assert!(names.iter().any(|have| have == name), "{names:?}");
+    }
+    let listed = place.opengcs(["vhd2tar", "layer.vhd"]).output().unwrap();
+    assert_eq!(listed.stdout, back);
+    assert_eq!(said(&listed), "");
+    // The input can also be given as that of other commands.
+    let again = place
+        .opengcs(["vhd2tar", "-i", "layer.vhd"])
+        .output()
+        .unwrap();
+    assert_eq!(again.stdout, back);
+}
+
+#[test]
+fn compressed_tars_and_pipes_give_the_same_disk() {
+    let place = Place::new().with_layer();
+    let disk = fs::read(place.path("layer.vhd")).unwrap();
+    place.write("layer.tar.gz", &gzip(&tar()));
+    place.ok(&["tar2vhd", "-i", "layer.tar.gz", "-o", "b.vhd"]);
+    assert!(fs::read(place.path("b.vhd")).unwrap() == disk);
+    let piped = place
+        .opengcs(["tar2vhd", "-o", "-"])
+        .write_stdin(gzip(&tar()))
+        .output()
+        .unwrap();
+    assert!(piped.status.success(), "{}", said(&piped));
+    assert!(piped.stdout == disk);
+    let tar = place
+        .opengcs(["vhd2tar", "layer.vhd"])
+        .output()
+        .unwrap()
+        .stdout;
+    let back = place
+        .opengcs(["vhd2tar", "-"])
+        .write_stdin(disk)
+        .output()
+        .unwrap();
+    assert!(back.status.success(), "{}", said(&back));
+    assert!(back.stdout == tar);
+}
+
+#[test]
+fn formats_follow_the_name_or_the_option() {
+    let place = Place::new();
+    place.write("layer.tar", &tar());
+    for (name, options, format) in [
+        ("a.vhdx", &[][..], "vhdx"),
+        ("a.img", &[], "raw"),
+        ("a.vhd", &[], "vpc"),
+        ("a.disk", &["--format", "vhdx"], "vhdx"),
+    ] {
+        let arguments = [&["tar2vhd", "-i", "layer.tar", "-o", name], options].concat();
+        place.ok(&arguments);
+        let path = place.path(name);
+        let said = judge(
+            "qemu-img",
+            &[
+                "info".as_ref(),
+                "-f".as_ref(),
+                format.as_ref(),
+                path.as_os_str(),
+            ],
+        );
+        assert!(said.contains(&format!("file format: {format}")), "{said}");
+    }
+    e2fsck(&place.path("a.img"));
+    let path = place.path("a.vhdx");
+    judge("qemu-img", &["check".as_ref(), path.as_os_str()]);
+}
+
+#[test]
+fn options_reach_the_file_system() {
+    let place = Place::new();
+    place.write("layer.tar", &tar());
+    let line = place.ok(&[
+        "tar2vhd",
+        "-i",
+        "layer.tar",
+        "-o",
+        "a.img",
+        "--size",
+        "64M",
+        "--journal",
+        "4M",
+        "--label",
+        "mine",
+        "--uuid",
+        "11111111-2222-3333-4444-555555555555",
+        "--no-lost-found",
+    ]);
+    assert!(line.contains("64 MiB"), "{line}");
+    let path = place.path("a.img");
+    e2fsck(&path);
+    let said = judge("dumpe2fs", &["-h".as_ref(), path.as_os_str()]);
+    for word in [
+        "11111111-2222-3333-4444-555555555555",
+        "mine",
+        "has_journal",
+    ] {
+        assert!(said.contains(word), "{said}");
+    }
+    let tar = place.opengcs(["vhd2tar", "a.img"]).output().unwrap().stdout;
+    assert!(
+        !tar_names(&tar)
+            .iter()
+            .any(|name| name.contains("lost+found"))
+    );
+}
+
+#[test]
+fn json_tells_the_result() {
+    let place = Place::new();
+    place.write("layer.tar", &tar());
+    let text = place.ok(&["tar2vhd", "-i", "layer.tar", "-o", "layer.vhd", "--json"]);
+    let done: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(done["output"], "layer.vhd");
+    assert_eq!(done["format"], "vhd");
+    assert_eq!(done["entries"], 6);
+    assert_eq!(done["warnings_total"], 0);
+    let length = fs::metadata(place.path("layer.vhd")).unwrap().len();
+    assert_eq!(done["size"], length);
+    let text = place.ok(&["vhd2tar", "layer.vhd", "-o", "b.tgz", "--gzip", "--json"]);
+    let done: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let length = fs::metadata(place.path("b.tgz")).unwrap().len();
+    assert_eq!(done["size"], length);
+    place.fails(&["vhd2tar", "layer.vhd", "--json"], 2, &["--json"]);
+}
+
+#[test]
+fn nothing_is_said_when_quiet() {
+    let place = Place::new();
+    place.write("layer.tar", &tar());
+    let output = place
+        .opengcs(["--quiet", "tar2vhd", "-i", "layer.tar", "-o", "layer.vhd"])
+        .output()
+        .unwrap();
+    assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty());
+}
+
+#[test]
+fn missing_and_wrong_inputs_are_named() {
+    let place = Place::new().with_layer();
+    fs::create_dir(place.path("folder")).unwrap();
+    fs::create_dir(place.path("full")).unwrap();
+    fs::copy(place.path("layer.vhd"), place.path("full/layer.vhd")).unwrap();
+    place.write("empty", b"");
+    for (arguments, words) in [
+        (
+            &["tar2vhd", "-i", "gone.tar", "-o", "b.vhd"][..],
+            &["gone.tar", "no such file"][..],
+        ),
+        (
+            &["tar2vhd", "-i", "folder", "-o", "b.vhd"],
+            &["folder is a folder"],
+        ),
+        (&["tar2vhd", "-i", "layer.vhd", "-o", "b.vhd"], &["tar"]),
+        (
+            &["tar2vhd", "-i", "layer.tar", "-o", "gone/b.vhd"],
+            &["gone/b.vhd", "no such file"],
+        ),
+        (&["tar2vhd", "-i", "layer.tar", "-o", "folder"], &["folder"]),
+        (
+            &["vhd2tar", "gone.vhd", "-o", "b.tar"],
+            &["gone.vhd", "no such file"],
+        ),
+        (
+            &["vhd2tar", "folder", "-o", "b.tar"],
+            &["folder is a folder"],
+        ),
+        (&["vhd2tar", "full", "-o", "b.tar"], &["full is a folder"]),
+        (&["vhd2tar", "empty", "-o", "b.tar"], &["empty"]),
+        (&["vhd2tar", "layer.tar", "-o", "b.tar"], &["layer.tar"]),
+        (
+            &["vhd2tar", "layer.vhd", "-o", "gone/b.tar"],
+            &["gone/b.tar", "no such file"],
+        ),
+        (&["vhd2tar", "layer.vhd", "-o", "folder"], &["folder"]),
+        (
+            &["vhd2tar", "layer.vhd", "--sandbox", "-o", "b.tar"],
+            &["layer.vhd", "upper"],
+        ),
+    ] {
+        place.fails(arguments, 1, words);
+    }
+    place.fails(
+        &["vhd2tar", "layer.vhd", "-o", "layer.vhd"],
+        2,
+        &["over itself"],
+    );
+    assert!(place.path("layer.vhd").is_file());
+}
+
+#[test]
+fn cut_and_corrupt_tars_leave_nothing() {
+    let place = Place::new();
+    let tar = tar();
+    let packed = gzip(&tar);
+    place.write("cut.tar", &tar[..tar.len() / 2]);
+    place.write("cut-in-header.tar", &tar[..700]);
+    place.write("cut.tar.gz", &packed[..packed.len() / 2]);
+    place.write("no-end.tar.gz", &packed[..packed.len() - 8]);
+    let mut flipped = packed.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle..middle + 64].fill(0xa5);
+    place.write("flipped.tar.gz", &flipped);
+    let mut header = tar.clone();
+    header[512 + 130] ^= 0x55;
+    place.write("header.tar", &header);
+    place.write("noise", &crate::fixture::noise(5000));
+    for name in [
+        "cut.tar",
+        "cut-in-header.tar",
+        "cut.tar.gz",
+        "no-end.tar.gz",
+        "flipped.tar.gz",
+        "header.tar",
+        "noise",
+    ] {
+        for target in ["b.vhd", "b.vhdx", "b.img"] {
+            place.fails(&["tar2vhd", "-i", name, "-o", target], 1, &[]);
+        }
+    }
+    // What was there stays as it was.
+    place.write("old.vhd", b"old");
+    place.fails(&["tar2vhd", "-i", "cut.tar", "-o", "old.vhd"], 1, &[]);
+    assert_eq!(fs::read(place.path("old.vhd")).unwrap(), b"old");
+}
+
+#[test]
+fn corrupt_disk_files_leave_nothing() {
+    let place = Place::new().with_layer();
+    place.ok(&["tar2vhd", "-i", "layer.tar", "-o", "layer.vhdx"]);
+    place.ok(&["tar2vhd", "-i", "layer.tar", "-o", "layer.img"]);
+    let damage = |from: &str, to: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = fs::read(place.path(from)).unwrap();
+        change(&mut bytes);
+        place.write(to, &bytes);
+    };
+    damage("layer.vhd", "cut.vhd", &|bytes| {
+        bytes.truncate(bytes.len() / 2);
+    });
+    damage("layer.vhd", "magic.vhd", &|bytes| bytes[1024 + 56] ^= 0xff);
+    damage("layer.vhdx", "cut.vhdx", &|bytes| {
+        bytes.truncate(bytes.len() / 2);
+    });
+    damage("layer.vhdx", "headers.vhdx", &|bytes| {
+        bytes[0x10000..0x30000].fill(0x11);
+    });
+    damage("layer.vhdx", "regions.vhdx", &|bytes| {
+        bytes[0x30000..0x50000].fill(0);
+    });
+    damage("layer.img", "super.img", &|bytes| bytes[1024 + 24] ^= 0xff);
+    damage("layer.img", "groups.img", &|bytes| {
+        bytes[4096..4096 + 64].fill(0xff);
+    });
+    for name in [
+        "cut.vhd",
+        "magic.vhd",
+        "cut.vhdx",
+        "headers.vhdx",
+        "regions.vhdx",
+        "super.img",
+        "groups.img",
+    ] {
+        place.fails(&["vhd2tar", name, "-o", "b.tar"], 1, &[name]);
+        place.fails(&["vhd2tar", name], 1, &[name]);
+    }
+}
+
+#[test]
+fn a_terminal_gets_no_data_and_a_closed_pipe_no_complaint() {
+    let place = Place::new().with_layer();
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg("\"$0\" vhd2tar layer.vhd | head -c 1 > /dev/null")
+        .arg(assert_cmd::cargo::cargo_bin("opengcs"))
+        .current_dir(place.work())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert_eq!(said(&output), "");
+}
+
+#[test]
+fn a_full_device_is_told() {
+    let place = Place::new().with_layer();
+    place.fails(
+        &["vhd2tar", "layer.vhd", "-o", "/dev/full"],
+        1,
+        &["no space"],
+    );
+    let mut command = assert_cmd::Command::new("sh");
+    command
+        .args(["-c", "exec \"$0\" vhd2tar layer.vhd > /dev/full"])
+        .arg(assert_cmd::cargo::cargo_bin("opengcs"));
+    place.surround(&mut command);
+    place.fails_as(&mut command, 1, &["no space"]);
+}

@@ -1,0 +1,87 @@
+//! What a newcomer reads.
+
+use crate::fixture::Place;
+
+const COMMANDS: &[&[&str]] = &[
+    &["tar2vhd"],
+    &["vhd2tar"],
+    &["scratch"],
+    &["inspect"],
+    &["kernel", "install"],
+    &["kernel", "ls"],
+    &["initrd", "build"],
+    &["completions"],
+    &["man"],
+];
+
+#[test]
+fn every_command_explains_itself_with_an_example() {
+    let place = Place::new();
+    let whole = place.ok(&["--help"]);
+    for words in COMMANDS {
+        assert!(whole.contains(words[0]), "{whole}");
+        let help = place.ok(&[words, &["--help"][..]].concat());
+        let name = format!("opengcs {}", words.join(" "));
+        let examples = help
+            .split_once("Examples:\n")
+            .unwrap_or_else(|| panic!("{help}"))
+            .1;
+        assert!(examples.contains(&name), "{help}");
+        assert!(help.contains(&format!("Usage: {name}")), "{help}");
+        assert!(!help.trim_start().starts_with("Usage"), "{help}");
+        for line in help.lines() {
+            assert!(line.chars().count() <= 100, "{name}: {line}");
+        }
+    }
+    for line in ["Examples:", "Exit codes:", "20G is 20 × 1024³ bytes"] {
+        assert!(whole.contains(line), "{whole}");
+    }
+}
+
+#[test]
+fn sizes_have_their_units_explained_where_they_are_taken() {
+    let place = Place::new();
+    for command in ["tar2vhd", "scratch"] {
+        let help = place.ok(&[command, "--help"]);
+        assert!(help.contains("binary units"), "{help}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let place = Place::new();
+    for arguments in [
+        &[][..],
+        &["nonsense"],
+        &["tar2vhd"],
+        &["tar2vhd", "-o", "x", "--format", "qcow2"],
+        &["tar2vhd", "-o", "x", "--size", "20GB"],
+        &["tar2vhd", "-o", "x", "--uuid", "1234"],
+        &["vhd2tar"],
+        &["vhd2tar", "a", "--gzip", "--zstd"],
+        &["scratch"],
+        &["scratch", "x", "--size", "many"],
+        &["inspect"],
+        &["kernel"],
+        &["kernel", "install", "--modules", "x"],
+    ] {
+        let output = place.opengcs(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(place.names().len(), 2);
+}
+
+#[test]
+fn completions_and_pages_come_from_the_same_source() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(place.ok(&["completions", shell]).contains("tar2vhd"));
+    }
+    assert!(place.ok(&["man"]).contains(".TH opengcs 1"));
+    assert!(place.ok(&["man", "kernel", "install"]).contains("opengcs"));
+    place.fails(&["man", "nonsense"], 2, &["nonsense"]);
+    place.ok(&["man", "--folder", "."]);
+    assert!(place.path("opengcs-tar2vhd.1").is_file());
+}

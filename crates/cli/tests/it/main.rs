@@ -1,0 +1,12 @@
+//! The command line as its users meet it: what it prints, what it exits with, what it leaves behind.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod conversions;
+mod fixture;
+mod full_disk;
+mod guest;
+mod help;
+mod inspect;
+mod scratch;
+mod signals;
