@@ -203,6 +203,12 @@ impl<R: BufRead> Decoder<R> {
             self.input.consume(length);
             self.position += length as u64;
         }
+        // A disk image begins as an empty tar does.
+        if !zeros && start <= 2 * BLOCK as u64 {
+            return Err(Error::corrupt(
+                "no tar: there is no entry before its end, and other data behind it",
+            ));
+        }
         if !zeros {
             self.warnings.push(
                 b"",
