@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{init, serve};
+use crate::{converters, init, serve};
 
 const USAGE: &str =
     "usage: gcs init | serve [--unix FOLDER] | tar2vhd | vhd2tar | exportSandbox -path FOLDER";
@@ -27,10 +27,10 @@ pub fn main() -> ExitCode {
         // The kernel calls PID 1 by the name `init` and may pass it words of the command line.
         "init" | "linuxrc" => init::run(),
         _ if std::process::id() == 1 => init::run(),
-        _ => match rest.split_first() {
+        name => converters::run(name, &rest).unwrap_or_else(|| match rest.split_first() {
             Some((command, rest)) => run(&command.to_string_lossy(), rest),
             None => Err(USAGE.to_owned()),
-        },
+        }),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,7 +49,7 @@ fn run(command: &str, arguments: &[OsString]) -> Result<(), String> {
             let options = serve_options(arguments)?;
             serve::run(options).map_err(|error| error.to_string())
         }
-        _ => Err(USAGE.to_owned()),
+        name => converters::run(name, arguments).unwrap_or_else(|| Err(USAGE.to_owned())),
     }
 }
 
