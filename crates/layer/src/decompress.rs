@@ -154,7 +154,10 @@ fn explain(state: &source::State, compression: Compression, error: io::Error) ->
     if let Some(failure) = state.take_failure() {
         return Error::io("cannot read the input", failure);
     }
-    if error.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+    if error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>)
+    {
         return Error::io("cannot read the input", error);
     }
     let offset = state.consumed();

@@ -155,7 +155,7 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             }
             path.extend_from_slice(&name);
             let below = self
-                .node(path.clone(), &name, node)
+                .node(path.clone(), &name, &node)
                 .map_err(|error| named(error, &path))?;
             levels.extend(below);
             let now = Progress {
@@ -171,9 +171,9 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         &mut self,
         path: Vec<u8>,
         name: &[u8],
-        node: S::Node,
+        node: &S::Node,
     ) -> Result<Option<Level<S::Node>>> {
-        let mut facts = match self.source.facts(&node) {
+        let mut facts = match self.source.facts(node) {
             Err(error) if S::LIVE && error.kind() == crate::ErrorKind::NotFound => {
                 self.warnings
                     .push(&path, "left out: it vanished before it was read");
@@ -182,7 +182,7 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             facts => facts?,
         };
         if facts.file_type == FileType::Directory {
-            return self.folder(path, &node, facts);
+            return self.folder(path, node, facts);
         }
         if self.options.whiteouts == DiskWhiteouts::Oci {
             let state = whiteout::take_overlay_xattrs(&mut facts.metadata.xattrs);
@@ -223,10 +223,10 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         match kind {
             EntryKind::File => {
                 entry.size = size;
-                self.file(&node, entry)?;
+                self.file(node, entry)?;
             }
             EntryKind::Symlink => {
-                entry.link = self.source.link_target(&node)?;
+                entry.link = self.source.link_target(node)?;
                 self.start(&entry)?;
             }
             _ => self.start(&entry)?,

@@ -1,4 +1,45 @@
-//! Container layers: tar streams to ext4 in disk files and back.
+//! Container layers: tar streams to ext4 in disk files and back, without root, a loop device or a VM.
+//!
+//! ```text
+//!  tar ──► decompress ──► tar::Decoder ──► unpack ──► ext4 writer ──► disk file
+//!         (gzip zstd xz)                  (whiteouts)                (VHD VHDX raw)
+//!
+//!  tar ◄── compress ◄──── tar::Encoder ◄── export ◄─┬─ ext4 reader ◄── disk file
+//!         (gzip zstd)                     (whiteouts)└─ a live folder
+//! ```
+//!
+//! Everything is a stream: memory does not grow with the size of files. Input
+//! or output, with its compression, runs in the caller's thread and the work on
+//! trees in a second one. The same tar and options give the same bytes on every
+//! machine, however the stream arrives.
+//!
+//! What comes in is hostile. Nothing is followed or placed outside the root;
+//! what is damaged, cut short or not understood is one [`Error`] that names the
+//! tar's entry and byte, and leaves no file behind.
+//!
+//! Refused: paths that climb above the root; entries below something that is no
+//! directory; hard links to what is not there; multi-volume tars and unknown
+//! entry types; owners beyond 32 bits; device numbers beyond 12 and 20 bits;
+//! names of more than 255 bytes. Left out with a [`Warning`]: sockets (tar has
+//! none), access control lists in text form (`SCHILY.acl.*`; those in
+//! `SCHILY.xattr.system.posix_acl_*` are kept), and what follows a tar's end.
+//!
+//! ```
+//! use opengcs_layer::{DiskToTarOptions, TarToDiskOptions, disk_to_tar, tar_to_disk};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let disk = folder.path().join("layer.vhd");
+//! let tar = [0; 1024]; // an empty tar; may be compressed
+//! let converted = tar_to_disk(&tar[..], &disk, &TarToDiskOptions::default())?;
+//! assert_eq!(converted.entries, 0);
+//!
+//! let mut tar = Vec::new();
+//! let exported = disk_to_tar(&disk, &mut tar, &DiskToTarOptions::default())?;
+//! assert_eq!(exported.entries, 1); // the root
+//! # Ok(())
+//! # }
+//! ```
 
 mod control;
 mod copy;

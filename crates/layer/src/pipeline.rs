@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn all_bytes_arrive_in_order() {
-        let data: Vec<u8> = (0..10_000_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..10_000_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
         let got = run(&data[..], |mut incoming| {
             let mut got = Vec::new();
             incoming.read_to_end(&mut got).unwrap();
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn failure_of_the_input_reaches_the_worker() {
-        let input = io::repeat(1).take(100).chain(crate::pipeline::tests::Fails);
+        let input = io::repeat(1).take(100).chain(Fails);
         let got = run(input, |mut incoming| {
             let mut got = Vec::new();
             let error = incoming.read_to_end(&mut got).unwrap_err();

@@ -702,7 +702,7 @@ fn numbers() -> Vec<Case> {
                         .enumerate()
                         .map(|(at, byte)| match at {
                             148..156 => 32,
-                            _ => i32::from(*byte as i8),
+                            _ => i32::from(byte.cast_signed()),
                         })
                         .sum();
                     Header {
@@ -1304,7 +1304,7 @@ fn judge(case: &Case, options: &TarToExt4Options) -> Option<String> {
             (!said || !one_line).then(|| format!("said {:?}: {line}", error.kind()))
         }
         (Ok(_), Error(..)) => Some("was taken".into()),
-        (Err(error), Tree(_)) => Some(format!("was refused: {error} ({:?})", error)),
+        (Err(error), Tree(_)) => Some(format!("was refused: {error} ({error:?})")),
     }
 }
 

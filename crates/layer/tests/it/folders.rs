@@ -160,6 +160,70 @@ fn very_deep_folders_come_whole() {
 }
 
 #[test]
+fn overlay_whiteouts_become_oci_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    fs::create_dir_all(root.join("upper/d")).unwrap();
+    // Linux lets everyone make this one device.
+    judge::succeed(
+        "mknod",
+        &[root.join("upper/d/gone").to_str().unwrap(), "c", "0", "0"],
+    );
+    fs::write(root.join("upper/d/new"), "1").unwrap();
+    let sandbox = DiskToTarOptions {
+        sandbox: true,
+        ..DiskToTarOptions::default()
+    };
+    let listed: Vec<String> = lines(&tar(root, &sandbox));
+    assert!(
+        listed.iter().any(|line| line.starts_with("d/gone c0:0")),
+        "{listed:?}"
+    );
+    let out = tar(root, &sandbox);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), &out).unwrap();
+    let names = judge::succeed("tar", &["-tf", file.path().to_str().unwrap()]);
+    assert_eq!(
+        String::from_utf8(names).unwrap(),
+        "./\nd/\nd/.wh.gone\nd/new\n"
+    );
+    let keep = DiskToTarOptions {
+        whiteouts: DiskWhiteouts::Keep,
+        ..sandbox
+    };
+    let listed = lines(&tar(root, &keep));
+    assert!(listed.iter().any(|line| line.starts_with("d/gone c0:0")));
+}
+
+#[test]
+fn xattrs_come_along() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("f");
+    fs::write(&path, "1").unwrap();
+    let value = vec![b'v'; 1000];
+    rustix::fs::setxattr(&path, "user.long", &value, rustix::fs::XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(&path, "user.a=b", b"\0\n", rustix::fs::XattrFlags::empty()).unwrap();
+    let dir = folder.path().join("d");
+    fs::create_dir(&dir).unwrap();
+    rustix::fs::setxattr(
+        &dir,
+        "user.overlay.opaque",
+        b"y",
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
+    let listed = lines(&tar(folder.path(), &DiskToTarOptions::default()));
+    assert!(
+        listed[1].starts_with("d/") && listed[1].ends_with("{trusted.overlay.opaque=y}"),
+        "{listed:?}"
+    );
+    assert!(
+        listed[2].ends_with(" {user.a=b=\\x00\\n} {user.long=#1000}"),
+        "{listed:?}"
+    );
+}
+
+#[test]
 fn missing_folder_is_named() {
     let error = folder_to_tar(
         Path::new("/nonexistent"),

@@ -1,5 +1,11 @@
 //! Conversions judged from outside.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
+
 mod copy;
 mod corpus;
 mod details;
