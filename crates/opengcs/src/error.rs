@@ -15,10 +15,16 @@ pub enum ErrorKind {
     InvalidInput,
     /// A file, folder or program that is needed is not there.
     NotFound,
+    /// The file to be made is there already.
+    AlreadyExists,
+    /// The disk or the file system is full.
+    NoSpace,
     /// The disk is attached already, or its place in the guest is taken.
     AlreadyAttached,
     /// The disk is not attached to this VM.
     NotAttached,
+    /// Every place for a disk is taken.
+    NoFreeSlot,
     /// Another owner holds the file.
     Locked,
     /// Nothing moved for longer than the VM's timeout.
@@ -85,6 +91,8 @@ impl Error {
     pub(crate) fn io(action: &str, path: &Path, source: std::io::Error) -> Self {
         let kind = match source.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::StorageFull => ErrorKind::NoSpace,
+            std::io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
             _ => ErrorKind::Io,
         };
         Self::new(kind, format!("cannot {action} {}", path.display())).caused_by(source)
@@ -180,6 +188,8 @@ impl From<Error> for std::io::Error {
         let kind = match error.kind() {
             ErrorKind::NotFound => std::io::ErrorKind::NotFound,
             ErrorKind::InvalidInput => std::io::ErrorKind::InvalidInput,
+            ErrorKind::AlreadyExists => std::io::ErrorKind::AlreadyExists,
+            ErrorKind::NoSpace => std::io::ErrorKind::StorageFull,
             ErrorKind::Timeout => std::io::ErrorKind::TimedOut,
             ErrorKind::Conversion | ErrorKind::Protocol => std::io::ErrorKind::InvalidData,
             _ => std::io::ErrorKind::Other,

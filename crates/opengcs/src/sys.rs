@@ -1,4 +1,4 @@
-//! What differs between hosts' operating systems: permissions of files and folders.
+//! What differs between hosts' operating systems: permissions of files and folders, free space.
 
 use std::io;
 use std::path::Path;
@@ -29,4 +29,16 @@ pub(crate) fn private_dir(parent: &Path, prefix: &str) -> io::Result<tempfile::T
         builder.permissions(std::fs::Permissions::from_mode(0o700));
     }
     builder.tempdir_in(parent)
+}
+
+/// Bytes that a user may still write to the file system of `folder`.
+#[cfg(unix)]
+pub(crate) fn free_space(folder: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn free_space(_folder: &Path) -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
 }

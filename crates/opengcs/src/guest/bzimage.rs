@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Offset of the setup header's magic, "HdrS" (Documentation/arch/x86/boot.rst).
+/// Offset of the setup header's magic, `HdrS` (Documentation/arch/x86/boot.rst).
 const HEADER_MAGIC: usize = 0x202;
 /// Offset of the pointer to the version text, less 0x200 (u16).
 const KERNEL_VERSION: usize = 0x20e;

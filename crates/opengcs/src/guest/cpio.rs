@@ -122,10 +122,22 @@ impl<W: Write> Writer<W> {
         let mut header = String::with_capacity(HEADER);
         header.push_str("070701");
         // ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize check
-        let name_size_field = u32::try_from(name_size)
-            .map_err(|_| unfit(name, "a name that cpio cannot hold"))?;
+        let name_size_field =
+            u32::try_from(name_size).map_err(|_| unfit(name, "a name that cpio cannot hold"))?;
         for field in [
-            inode, mode, 0, 0, links, 0, size, 0, 0, major, minor, name_size_field, 0,
+            inode,
+            mode,
+            0,
+            0,
+            links,
+            0,
+            size,
+            0,
+            0,
+            major,
+            minor,
+            name_size_field,
+            0,
         ] {
             use std::fmt::Write as _;
             write!(header, "{field:08x}").map_err(io::Error::other)?;
@@ -221,9 +233,7 @@ mod tests {
         writer.directory("bin", 0o755).unwrap();
         writer.file("bin/gcs", 0o755, b"hello").unwrap();
         writer.symlink("init", "/bin/gcs").unwrap();
-        writer
-            .character_device("console", 0o600, (5, 1))
-            .unwrap();
+        writer.character_device("console", 0o600, (5, 1)).unwrap();
         writer.finish().unwrap()
     }
 

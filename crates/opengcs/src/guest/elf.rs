@@ -15,11 +15,6 @@ impl<'a> Elf<'a> {
             .then_some(Self { bytes })
     }
 
-    /// The machine's number (`e_machine`): 62 x86-64, 183 aarch64.
-    pub(super) fn machine(&self) -> Option<u16> {
-        self.u16(18)
-    }
-
     /// Whether the program starts without a dynamic loader. `None` when the headers make no sense.
     pub(super) fn is_static(&self) -> Option<bool> {
         let table = self.u64(32)?;
@@ -61,10 +56,7 @@ impl<'a> Elf<'a> {
 
     fn field<const N: usize>(&self, at: u64) -> Option<[u8; N]> {
         let at = usize::try_from(at).ok()?;
-        self.bytes
-            .get(at..at.checked_add(N)?)?
-            .try_into()
-            .ok()
+        self.bytes.get(at..at.checked_add(N)?)?.try_into().ok()
     }
 
     fn u16(&self, at: u64) -> Option<u16> {
@@ -97,7 +89,6 @@ pub(super) mod tests {
         let names = b"\0.modinfo\0.shstrtab\0";
         let mut bytes = vec![0; 64];
         bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        bytes[18..20].copy_from_slice(&62u16.to_le_bytes());
         let modinfo_at = bytes.len();
         bytes.extend_from_slice(modinfo);
         let names_at = bytes.len();
@@ -139,10 +130,10 @@ pub(super) mod tests {
                 let mut flipped = bytes.clone();
                 flipped[position] = value;
                 if let Some(elf) = Elf::parse(&flipped) {
-                    let _ = (elf.section(b".modinfo"), elf.is_static(), elf.machine());
+                    let _ = (elf.section(b".modinfo"), elf.is_static());
                 }
                 if let Some(elf) = Elf::parse(&flipped[..position]) {
-                    let _ = (elf.section(b".modinfo"), elf.is_static(), elf.machine());
+                    let _ = (elf.section(b".modinfo"), elf.is_static());
                 }
             }
         }

@@ -55,6 +55,8 @@ pub struct InitrdOptions {
     pub busybox: Option<PathBuf>,
     /// Leave busybox out: then nothing but the agent runs in the VM until a disk is mounted.
     pub without_busybox: bool,
+    /// Whether it is also for Hyper-V; by default it is when it is built on Windows.
+    pub hyperv: bool,
     /// More modules, by name; each must exist.
     pub extra_modules: Vec<String>,
     /// Packing of the archive.
@@ -74,6 +76,7 @@ impl InitrdOptions {
             agent: None,
             busybox: None,
             without_busybox: false,
+            hyperv: cfg!(windows),
             extra_modules: Vec::new(),
             compression: Compression::default(),
             output: None,
@@ -131,7 +134,7 @@ pub fn build(options: &InitrdOptions, environment: &Environment) -> Result<Built
         .modules
         .clone()
         .unwrap_or_else(|| options.data_dir.join("modules").join(&release));
-    let modules = gather_modules(&folder, &release, &options.extra_modules)?;
+    let modules = gather_modules(&folder, &release, options)?;
     let agent = agent_path(options.agent.as_deref(), &options.data_dir)?;
     let busybox = if options.without_busybox {
         None
@@ -239,7 +242,18 @@ pub fn write<W: Write>(contents: &Contents, compression: Compression, out: W) ->
 fn write_tree<W: Write>(contents: &Contents, out: W) -> io::Result<W> {
     let mut tree = cpio::Writer::new(out);
     for folder in [
-        "bin", "dev", "etc", "lib", "mnt", "proc", "root", "run", "sys", "usr", "usr/share", "var",
+        "bin",
+        "dev",
+        "etc",
+        "lib",
+        "mnt",
+        "proc",
+        "root",
+        "run",
+        "sys",
+        "usr",
+        "usr/share",
+        "var",
     ] {
         tree.directory(folder, 0o755)?;
     }
@@ -304,7 +318,12 @@ fn write_modules<W: Write>(contents: &Contents, tree: &mut cpio::Writer<W>) -> i
     tree.file(LOAD_FILE, 0o644, load.as_bytes())
 }
 
-fn gather_modules(folder: &Path, release: &str, extra: &[String]) -> Result<Vec<GuestModule>> {
+fn gather_modules(
+    folder: &Path,
+    release: &str,
+    options: &InitrdOptions,
+) -> Result<Vec<GuestModule>> {
+    let extra = &options.extra_modules;
     if !folder.is_dir() {
         return Err(Error::not_found(format!(
             "there is no folder {} with the modules of Linux {release}",
@@ -314,7 +333,9 @@ fn gather_modules(folder: &Path, release: &str, extra: &[String]) -> Result<Vec<
     }
     let modules = ModuleFolder::open(folder)?;
     let mut wanted: Vec<&str> = QEMU_MODULES.to_vec();
-    wanted.extend(HYPERV_MODULES);
+    if options.hyperv {
+        wanted.extend(HYPERV_MODULES);
+    }
     wanted.extend(extra.iter().map(String::as_str));
     let mut required: Vec<&str> = REQUIRED_MODULES.to_vec();
     required.extend(extra.iter().map(String::as_str));
@@ -348,7 +369,7 @@ fn write_file(contents: &Contents, compression: Compression, path: &Path) -> Res
         .map_err(|error| Error::io("create a file in", folder, error))?;
     let mut out = io::BufWriter::with_capacity(1 << 20, staged);
     write(contents, compression, &mut out)
-        .and_then(|out| out.flush())
+        .and_then(Write::flush)
         .map_err(|error| Error::io("write", path, error))?;
     let staged = out
         .into_inner()
@@ -415,8 +436,8 @@ pub fn release_in(path: &Path) -> Result<Option<String>> {
 /// # Errors
 /// They do not, or one of them is not what it should be.
 pub fn check_pair(kernel: &Path, initrd: &Path) -> Result<()> {
-    let built_for = release_in(initrd)?;
     let is = release_of(kernel)?;
+    let built_for = release_in(initrd)?;
     match (is, built_for) {
         (Some(is), Some(built_for)) if is != built_for => Err(Error::invalid(format!(
             "the kernel {} is Linux {is}, and the initrd {} was built for Linux {built_for}",

@@ -125,11 +125,7 @@ impl ModuleFolder {
             Ok(text) => text.lines().map(name_of).collect(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
             Err(error) => {
-                return Err(Error::io(
-                    "read",
-                    &root.join("modules.builtin"),
-                    error,
-                ));
+                return Err(Error::io("read", &root.join("modules.builtin"), error));
             }
         };
         let listed = root.join("modules.dep");
@@ -359,12 +355,7 @@ mod tests {
             paths,
             ["kernel/drivers/scsi-mod.ko.zst", "kernel/drivers/sd_mod.ko"]
         );
-        assert!(
-            modules
-                .read(paths[0])
-                .unwrap()
-                .starts_with(b"\x7fELF")
-        );
+        assert!(modules.read(paths[0]).unwrap().starts_with(b"\x7fELF"));
     }
 
     #[test]

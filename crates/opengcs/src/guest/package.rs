@@ -61,7 +61,7 @@ fn last_words(stderr: &[u8]) -> String {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines()
         .find(|line| line.starts_with("E:") || line.to_lowercase().contains("error"))
-        .or_else(|| lines().last())
+        .or_else(|| lines().next_back())
         .unwrap_or("it said nothing")
         .to_owned()
 }
@@ -185,11 +185,7 @@ pub(super) fn unpack(package: &Path, folder: &Path) -> Result<()> {
 pub(super) fn control_field(package: &Path, field: &str) -> Result<String> {
     run(
         "dpkg-deb",
-        [
-            OsStr::new("-f"),
-            package.as_os_str(),
-            OsStr::new(field),
-        ],
+        [OsStr::new("-f"), package.as_os_str(), OsStr::new(field)],
         None,
         "install dpkg, which unpacks .deb files",
     )

@@ -80,10 +80,7 @@ fn the_tree_is_as_the_agent_expects_it() {
 fn the_same_contents_give_the_same_bytes() {
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let once = write(&contents(), compression, Vec::new()).unwrap();
-        assert_eq!(
-            once,
-            write(&contents(), compression, Vec::new()).unwrap()
-        );
+        assert_eq!(once, write(&contents(), compression, Vec::new()).unwrap());
     }
 }
 
@@ -130,7 +127,11 @@ fn an_initrd_is_built_from_a_data_folder() {
     let modules = data.path().join("modules/6.1.0-test/kernel");
     fs::create_dir_all(&modules).unwrap();
     for name in REQUIRED_MODULES {
-        fs::write(modules.join(format!("{name}.ko")), fake_module(b"depends=\0")).unwrap();
+        fs::write(
+            modules.join(format!("{name}.ko")),
+            fake_module(b"depends=\0"),
+        )
+        .unwrap();
     }
     fs::write(
         data.path().join(DEFAULT_KERNEL_FILE),

@@ -1,0 +1,215 @@
+//! Whether a configuration can work, told before anything is started.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use super::{BootMode, Config, RequestedMode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::guest::initrd;
+
+/// Linux cuts what is longer (`COMMAND_LINE_SIZE` on x86, less the NUL and what the machine adds).
+const MAX_BOOT_PARAMETERS: usize = 1500;
+
+pub(super) fn validate(config: &Config) -> Result<BootMode> {
+    numbers(config)?;
+    let mode = boot_mode(config)?;
+    disks(config)?;
+    Ok(mode)
+}
+
+fn numbers(config: &Config) -> Result<()> {
+    if config.name.is_empty()
+        || config.name.len() > 64
+        || config
+            .name
+            .chars()
+            .any(|c| c.is_control() || c == ',' || c == '/')
+    {
+        return Err(Error::invalid(format!(
+            "the VM's name {:?} must have 1 to 64 bytes and no commas, slashes or control characters",
+            config.name
+        )));
+    }
+    for (what, value, least, most) in [
+        ("memory in MiB", config.memory_mib, 64, 1 << 20),
+        ("number of processors", config.processors, 1, 255),
+        (
+            "number of SCSI controllers",
+            u32::from(config.scsi_controllers),
+            1,
+            u32::from(opengcs_machine::MAX_CONTROLLERS),
+        ),
+    ] {
+        if !(least..=most).contains(&value) {
+            return Err(Error::invalid(format!(
+                "the {what} is {value}; it must be {least} to {most}"
+            )));
+        }
+    }
+    if config.uvm_timeout.is_zero() {
+        return Err(Error::invalid("the VM's timeout must be more than zero"));
+    }
+    Ok(())
+}
+
+fn boot_mode(config: &Config) -> Result<BootMode> {
+    let vhdx = &config.options.vhdx;
+    match config.requested_mode {
+        RequestedMode::Vhdx => {
+            if vhdx.as_os_str().is_empty() {
+                return Err(
+                    Error::invalid("VHDX boot is asked for and no VHDX is given")
+                        .hint("give lcow.vhdx=PATH"),
+                );
+            }
+            file("VHDX", vhdx, "lcow.vhdx")?;
+        }
+        RequestedMode::Auto if is_there(vhdx)? => file("VHDX", vhdx, "lcow.vhdx")?,
+        RequestedMode::Auto | RequestedMode::KernelInitrd => {
+            return kernel_and_initrd(config);
+        }
+    }
+    if config.options.boot_parameters.is_empty() {
+        Ok(BootMode::Vhdx)
+    } else {
+        Err(Error::invalid(format!(
+            "boot parameters cannot be given to the VHDX {}, which holds its own",
+            vhdx.display()
+        ))
+        .hint("leave lcow.bootparameters out, or ask for kernel and initrd"))
+    }
+}
+
+fn kernel_and_initrd(config: &Config) -> Result<BootMode> {
+    let options = &config.options;
+    for (option, name) in [
+        ("lcow.kernel", &options.kernel_file),
+        ("lcow.initrd", &options.initrd_file),
+    ] {
+        if name.is_empty() {
+            return Err(Error::invalid(format!(
+                "{option} is empty; kernel and initrd must both be given"
+            )));
+        }
+        if name.contains(['/', '\0']) || name == "." || name == ".." {
+            return Err(Error::invalid(format!(
+                "{option} is {name:?}; it must be a file name in lcow.kirdpath and no path"
+            )));
+        }
+    }
+    let (kernel, initrd) = (options.kernel_path(), options.initrd_path());
+    file("kernel", &kernel, "lcow.kernel").map_err(|error| {
+        error.hint("`opengcs kernel install` puts one there; lcow.kirdpath names another folder")
+    })?;
+    file("initrd", &initrd, "lcow.initrd").map_err(|error| {
+        error.hint("`opengcs initrd build` puts one there; lcow.kirdpath names another folder")
+    })?;
+    if options.boot_parameters.len() > MAX_BOOT_PARAMETERS {
+        return Err(Error::invalid(format!(
+            "lcow.bootparameters has {} bytes; Linux takes at most {MAX_BOOT_PARAMETERS} here",
+            options.boot_parameters.len()
+        )));
+    }
+    if options.boot_parameters.chars().any(char::is_control) {
+        return Err(Error::invalid(
+            "lcow.bootparameters has control characters; it must be one line of text",
+        ));
+    }
+    initrd::check_pair(&kernel, &initrd)?;
+    Ok(BootMode::KernelInitrd)
+}
+
+fn disks(config: &Config) -> Result<()> {
+    let mut places = HashSet::new();
+    let mut files = HashSet::new();
+    for disk in &config.mapped_virtual_disks {
+        let path = &disk.host_path;
+        file("mapped disk", path, "host path")?;
+        check_guest_path(&disk.container_path).map_err(|error| {
+            Error::invalid(format!("mapped disk {}", path.display())).caused_by(error)
+        })?;
+        if !places.insert(disk.container_path.trim_end_matches('/')) {
+            return Err(Error::invalid(format!(
+                "two mapped disks have the container path {}",
+                disk.container_path
+            )));
+        }
+        let real = fs::canonicalize(path).map_err(|error| Error::io("look at", path, error))?;
+        if !files.insert(real) {
+            return Err(Error::invalid(format!(
+                "the disk {} is mapped twice",
+                path.display()
+            )));
+        }
+    }
+    let slots =
+        usize::from(config.scsi_controllers) * usize::from(opengcs_machine::LUNS_PER_CONTROLLER);
+    if config.mapped_virtual_disks.len() > slots {
+        return Err(Error::invalid(format!(
+            "{} disks are mapped, and {} SCSI controllers hold {slots}",
+            config.mapped_virtual_disks.len(),
+            config.scsi_controllers
+        )));
+    }
+    Ok(())
+}
+
+/// A path in the guest: absolute, and going nowhere but down.
+pub(crate) fn check_guest_path(path: &str) -> Result<()> {
+    let why = if path.is_empty() {
+        "is empty"
+    } else if !path.starts_with('/') {
+        "does not start with /"
+    } else if path.contains('\0') {
+        "has a NUL in it"
+    } else if path.len() > 4000 {
+        "is too long"
+    } else if path.split('/').any(|part| part == "..") {
+        "has .. in it"
+    } else if path.trim_matches('/').is_empty() {
+        "is the guest's root"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!("the container path {path:?} {why}")))
+}
+
+fn is_there(path: &Path) -> Result<bool> {
+    path.try_exists()
+        .map_err(|error| Error::io("look at", path, error))
+}
+
+fn file(what: &str, path: &Path, option: &str) -> Result<()> {
+    let found = match fs::metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::not_found(format!(
+                "there is no {what} {} ({option})",
+                path.display()
+            )));
+        }
+        Err(error) => {
+            return Err(Error::io(&format!("look at the {what}"), path, error));
+        }
+    };
+    if found.is_dir() {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!(
+                "the {what} {} ({option}) is a folder, not a file",
+                path.display()
+            ),
+        ));
+    }
+    if found.is_file() && found.len() == 0 {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("the {what} {} ({option}) is empty", path.display()),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! What this host can do for utility VMs, and what to do where it cannot.
+
+use std::path::{Path, PathBuf};
+
+use opengcs_machine::acceleration::{self, Host};
+use serde::Serialize;
+
+use crate::config::{Acceleration, Config};
+use crate::environment::Environment;
+use crate::guest::{initrd, kernel};
+use crate::options::{DEFAULT_INITRD_FILE, DEFAULT_KERNEL_FILE};
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// As it should be.
+    Good,
+    /// It works, and could be better.
+    Fair,
+    /// VMs cannot be started.
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// What was found, in one line.
+    pub found: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Check {
+    fn good(name: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            name,
+            outcome: Outcome::Good,
+            found: found.into(),
+            hint: None,
+        }
+    }
+
+    fn with(
+        name: &'static str,
+        outcome: Outcome,
+        found: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            name,
+            outcome,
+            found: found.into(),
+            hint: Some(hint.into()),
+        }
+    }
+}
+
+/// Everything that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The data folder that was looked into.
+    pub data_dir: PathBuf,
+    /// The checks, in the order in which things are needed.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Whether VMs can be started.
+    #[must_use]
+    pub fn can_start(&self) -> bool {
+        self.checks
+            .iter()
+            .all(|check| check.outcome != Outcome::Bad)
+    }
+}
+
+/// Looks at what a VM with `config` needs. Nothing is changed and nothing is started but the
+/// hypervisor's program, to ask for its version.
+#[must_use]
+pub fn examine(config: &Config) -> Report {
+    let data_dir = config.data_dir();
+    let environment = &config.environment;
+    let mut checks = vec![hypervisor(config), accelerated(config.acceleration)];
+    checks.extend(guest_files(config));
+    checks.push(writable("data folder", data_dir));
+    checks.push(writable("runtime folder", &environment.runtime_parent()));
+    checks.push(space(data_dir));
+    checks.push(fetching(environment));
+    Report {
+        data_dir: data_dir.to_owned(),
+        checks,
+    }
+}
+
+fn hypervisor(config: &Config) -> Check {
+    const NAME: &str = "hypervisor";
+    let hint = "install QEMU: the package is qemu-system-x86 on Debian and Ubuntu";
+    let program = match &config.hypervisor {
+        Some(path) => Some(path.clone()),
+        None => in_path(&config.environment, "qemu-system-x86_64"),
+    };
+    let Some(program) = program else {
+        return Check::with(NAME, Outcome::Bad, "no qemu-system-x86_64 is in PATH", hint);
+    };
+    match std::process::Command::new(&program)
+        .arg("--version")
+        .stdin(std::process::Stdio::null())
+        .output()
+    {
+        Ok(output) if output.status.success() => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            let version = text.lines().next().unwrap_or_default().trim();
+            Check::good(NAME, format!("{version} ({})", program.display()))
+        }
+        Ok(output) => Check::with(
+            NAME,
+            Outcome::Bad,
+            format!("{} --version failed: {}", program.display(), output.status),
+            hint,
+        ),
+        Err(error) => Check::with(
+            NAME,
+            Outcome::Bad,
+            format!("cannot run {}: {error}", program.display()),
+            hint,
+        ),
+    }
+}
+
+fn accelerated(wanted: Acceleration) -> Check {
+    const NAME: &str = "acceleration";
+    let host = Host::probe();
+    let choice = acceleration::choose(wanted, &host);
+    let found = choice.reason.clone();
+    if choice.kvm {
+        Check::good(NAME, found)
+    } else {
+        let hint = match &host.kvm_device {
+            Err(why) if why.to_lowercase().contains("permission") => {
+                "add yourself to the group kvm, and log in again"
+            }
+            _ => {
+                "turn virtualisation on in the firmware, or nested virtualisation in the host above; without it VMs run emulated, several times slower"
+            }
+        };
+        Check::with(NAME, Outcome::Fair, found, hint)
+    }
+}
+
+fn guest_files(config: &Config) -> Vec<Check> {
+    let options = &config.options;
+    if options.vhdx.is_file() {
+        return vec![Check::good(
+            "boot disk",
+            format!("{} is there and will be booted", options.vhdx.display()),
+        )];
+    }
+    let (kernel_path, initrd_path) = (options.kernel_path(), options.initrd_path());
+    let kernel_check = match kernel::release_of(&kernel_path) {
+        Ok(release) => Check::good(
+            "kernel",
+            format!(
+                "Linux {} ({})",
+                release.as_deref().unwrap_or("of an unknown release"),
+                kernel_path.display()
+            ),
+        ),
+        Err(error) => Check::with(
+            "kernel",
+            Outcome::Bad,
+            error.report(),
+            format!("get {DEFAULT_KERNEL_FILE} with `opengcs kernel install`"),
+        ),
+    };
+    let build = format!("build {DEFAULT_INITRD_FILE} with `opengcs initrd build`");
+    let initrd_check = match initrd::release_in(&initrd_path) {
+        Err(error) => Check::with("initrd", Outcome::Bad, error.report(), build),
+        Ok(release) => match initrd::check_pair(&kernel_path, &initrd_path) {
+            Err(error) if kernel_check.outcome == Outcome::Good => {
+                Check::with("initrd", Outcome::Bad, error.report(), build)
+            }
+            _ => Check::good(
+                "initrd",
+                match release {
+                    Some(release) => format!("for Linux {release} ({})", initrd_path.display()),
+                    None => format!("{}, not built by us", initrd_path.display()),
+                },
+            ),
+        },
+    };
+    vec![kernel_check, initrd_check]
+}
+
+fn writable(name: &'static str, folder: &Path) -> Check {
+    // A folder that is not there yet is made below one that is.
+    let existing = folder
+        .ancestors()
+        .find(|folder| folder.is_dir())
+        .unwrap_or(Path::new("/"));
+    match tempfile::tempfile_in(existing) {
+        Ok(_) => Check::good(name, format!("{} can be written", folder.display())),
+        Err(error) => Check::with(
+            name,
+            Outcome::Bad,
+            format!("{} cannot be written: {error}", folder.display()),
+            "change its permissions, or choose another with OPENGCS_DATA_DIR or XDG_RUNTIME_DIR",
+        ),
+    }
+}
+
+fn space(folder: &Path) -> Check {
+    const NAME: &str = "disk space";
+    const WANTED: u64 = 1 << 30;
+    let existing = folder.ancestors().find(|folder| folder.is_dir());
+    match existing.and_then(|folder| crate::sys::free_space(folder).ok()) {
+        None => Check::with(
+            NAME,
+            Outcome::Fair,
+            format!("not known for {}", folder.display()),
+            "see that there is room for layers and sandboxes",
+        ),
+        Some(free) if free < WANTED => Check::with(
+            NAME,
+            Outcome::Fair,
+            format!("{} MiB are free in {}", free >> 20, folder.display()),
+            "make room: kernels, layers and sandboxes are kept there",
+        ),
+        Some(free) => Check::good(
+            NAME,
+            format!("{} GiB are free in {}", free >> 30, folder.display()),
+        ),
+    }
+}
+
+fn fetching(environment: &Environment) -> Check {
+    const NAME: &str = "kernel packages";
+    let missing: Vec<_> = ["apt-get", "apt-cache", "dpkg-deb"]
+        .into_iter()
+        .filter(|program| in_path(environment, program).is_none())
+        .collect();
+    if missing.is_empty() {
+        Check::good(NAME, "apt can bring a kernel")
+    } else {
+        Check::with(
+            NAME,
+            Outcome::Fair,
+            format!("this host has no {}", missing.join(", no ")),
+            "give `opengcs kernel install` a kernel file with its modules, or .deb files",
+        )
+    }
+}
+
+fn in_path(environment: &Environment, program: &str) -> Option<PathBuf> {
+    let path = environment.get("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_host_is_told_what_it_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = Environment::fixed([("OPENGCS_DATA_DIR", folder.path())]);
+        let config = Config::generate_default_with::<&str>([], &environment).unwrap();
+        let report = examine(&config);
+        assert!(!report.can_start());
+        for name in ["hypervisor", "kernel", "initrd"] {
+            let check = report
+                .checks
+                .iter()
+                .find(|check| check.name == name)
+                .unwrap();
+            assert_eq!(check.outcome, Outcome::Bad, "{check:?}");
+            assert!(check.hint.is_some());
+            assert!(!check.found.contains('\n'));
+        }
+        // Looking changes nothing.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,235 @@
+//! A running utility VM: what it owns, and that all of it ends with it.
+//!
+//! ```text
+//!   Config ──► UtilityVm::start ──► machine powered on ──► guest dials: entropy, log, bridge
+//!                                                              │
+//!   run_process, hot_add_vhd, … ──► link ──► request ──► agent ┘   stdio: a port for each stream
+//!                                     ▲
+//!                                     └── the bridge breaks: the guest dials again
+//!   the machine ends ──► every request fails at once, with the machine's reason
+//! ```
+
+use std::fmt;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use opengcs_bridge::message::{Capabilities, PlainRequest, Request, RequestBase};
+use opengcs_machine::{Description, Machine, State};
+use tempfile::TempDir;
+use tokio::task::AbortHandle;
+
+use crate::config::{BootMode, Config};
+use crate::error::{Error, ErrorKind, Result};
+
+mod command_line;
+mod copy;
+mod debug;
+mod disks;
+mod export;
+mod layers;
+mod link;
+mod process;
+mod record;
+mod services;
+mod start;
+mod stop;
+#[cfg(test)]
+mod tests;
+
+pub use debug::{DEBUG_COMMAND_VARIABLE, DEBUG_VARIABLE, Diagnostics};
+pub use disks::{Attachment, GuestPlace};
+pub use export::TarStream;
+pub use layers::OverlaySpec;
+pub use process::{ExitStatus, Output, Process, ProcessInput, ProcessOutput, ProcessSpec};
+pub use stop::Stopped;
+
+pub(crate) use copy::DataLog;
+pub use copy::LOG_VARIABLE;
+use disks::Disks;
+use link::Link;
+use record::Recorder;
+
+/// A utility VM that runs.
+///
+/// Its methods take `&self` and may be called from several tasks at once. An operation that changes
+/// the VM (adding or removing a disk) runs to its end even when its future is dropped, so that host
+/// and guest agree on the outcome. Dropping the `UtilityVm` ends the machine at once, without asking
+/// the guest: [`stop`](Self::stop) is the gentle way.
+#[doc(alias = "Uvm")]
+pub struct UtilityVm {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    mode: BootMode,
+    machine: Arc<dyn Machine>,
+    link: Link,
+    disks: Disks,
+    agent_log: Arc<Recorder>,
+    tasks: Mutex<Vec<AbortHandle>>,
+    /// The next port for a process's stream.
+    next_port: AtomicU32,
+    /// Last: it goes when the machine is gone.
+    _runtime_dir: TempDir,
+}
+
+impl UtilityVm {
+    /// What it was started from.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// How it was booted.
+    #[must_use]
+    pub fn boot_mode(&self) -> BootMode {
+        self.inner.mode
+    }
+
+    /// How the machine is run: hypervisor, acceleration and why that one, command line.
+    #[must_use]
+    pub fn describe(&self) -> Description {
+        self.inner.machine.describe()
+    }
+
+    /// Where in its life the machine is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.inner.machine.state()
+    }
+
+    /// What the agent said it can do; `None` while it is not connected.
+    #[must_use]
+    pub fn capabilities(&self) -> Option<Capabilities> {
+        self.inner.link.capabilities()
+    }
+
+    /// Waits until the machine has ended, and says why it did.
+    pub async fn wait(&self) -> String {
+        self.inner.machine.wait().await.to_string()
+    }
+
+    /// The agent's own stacks, as text.
+    ///
+    /// # Errors
+    /// The agent does not serve that, or the VM has ended.
+    pub async fn stacks(&self) -> Result<String> {
+        use opengcs_bridge::message::Response;
+        let request = Request::DumpStacks(PlainRequest {
+            base: RequestBase::utility_vm(),
+        });
+        match self
+            .inner
+            .link
+            .request(&request, Some(self.inner.timeout()))
+            .await?
+        {
+            Response::Stacks(stacks) => Ok(stacks.guest_stacks),
+            _ => Err(unexpected("DumpStacks")),
+        }
+    }
+}
+
+impl Inner {
+    fn timeout(&self) -> Duration {
+        self.config.uvm_timeout
+    }
+
+    fn keep(&self, task: AbortHandle) {
+        let mut tasks = self
+            .tasks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
+    }
+}
+
+impl Drop for UtilityVm {
+    fn drop(&mut self) {
+        let tasks = std::mem::take(
+            &mut *self
+                .inner
+                .tasks
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        self.inner.link.end("the VM was dropped by its owner");
+        for task in tasks {
+            task.abort();
+        }
+        // Whatever still runs may hold the machine for a moment: it must not live on for that.
+        if !self.inner.machine.state().is_end()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let inner = Arc::clone(&self.inner);
+            runtime.spawn(async move {
+                inner.machine.terminate().await;
+            });
+        }
+    }
+}
+
+impl fmt::Debug for UtilityVm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UtilityVm")
+            .field("name", &self.inner.config.name)
+            .field("machine", &self.inner.machine)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A failure of the machine, with what was being done.
+fn machine_error(what: impl Into<String>, error: opengcs_machine::Error) -> Error {
+    use opengcs_machine::ErrorKind as Machine;
+    let kind = match error.kind() {
+        Machine::NotInstalled | Machine::NotFound => ErrorKind::NotFound,
+        Machine::InvalidConfig => ErrorKind::InvalidInput,
+        Machine::StartFailed | Machine::GuestDied | Machine::WrongState => ErrorKind::MachineEnded,
+        Machine::DiskInUse => ErrorKind::AlreadyAttached,
+        Machine::DiskLocked => ErrorKind::Locked,
+        Machine::NoFreeSlot => ErrorKind::NoFreeSlot,
+        Machine::TimedOut => ErrorKind::Timeout,
+        _ => ErrorKind::Io,
+    };
+    let not_installed = error.kind() == Machine::NotInstalled;
+    let error = Error::new(kind, what).caused_by(error);
+    if not_installed {
+        error.hint("install QEMU: the package is qemu-system-x86 on Debian and Ubuntu")
+    } else {
+        error
+    }
+}
+
+/// What a refusal comes to, by the code that the agent gave.
+fn kind_of_refusal(error: &Error) -> ErrorKind {
+    use opengcs_bridge::{Failure, HResult};
+    let failure =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<Failure>());
+    match failure.map(|failure| failure.result) {
+        Some(HResult::NOT_FOUND) => ErrorKind::NotFound,
+        // An agent that knows no processes of the VM itself says that there is no such container.
+        Some(HResult::NOT_IMPLEMENTED | HResult::UNKNOWN_MESSAGE | HResult::SYSTEM_NOT_FOUND) => {
+            ErrorKind::Unsupported
+        }
+        _ => error.kind(),
+    }
+}
+
+/// A foreign text as part of a message: its first 200 characters.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 200;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
+fn unexpected(request: &str) -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        format!("the agent answered {request} with something else"),
+    )
+}

@@ -1,0 +1,625 @@
+//! How a process in the VM is described, started, fed, read and waited for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use opengcs_bridge::message::{
+    ExecuteRequest, ExecuteSettings, Nested, ProcessParameters, Request, RequestBase,
+    ResizeRequest, Response, SignalOptions, SignalRequest, StdioPorts, WaitRequest,
+};
+use opengcs_bridge::{FIRST_STDIO_PORT, WAIT_FOREVER};
+use opengcs_machine::{Listener, Port, Stream};
+use tokio::sync::watch;
+
+use super::link::Link;
+use super::{UtilityVm, machine_error, shortened, unexpected};
+use crate::error::{Error, ErrorKind, Result};
+
+mod run;
+mod stdio;
+
+pub use run::Output;
+pub(in crate::uvm) use run::read_bounded;
+pub use stdio::{ProcessInput, ProcessOutput};
+
+/// The folders in which programs are looked for, as the seed has them.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const USUAL_FOLDER: &str = "/bin";
+
+/// What to run in the VM.
+///
+/// The environment is `PATH` with the usual folders, the working directory `/bin`; all three streams
+/// are connected.
+///
+/// ```
+/// use opengcs::ProcessSpec;
+///
+/// let by_words = ProcessSpec::new(["sh", "-c", "echo $GREETING"]).env("GREETING", "hello");
+/// let by_line = ProcessSpec::line("ls -l '/my folder'");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessSpec {
+    words: Words,
+    environment: BTreeMap<String, String>,
+    folder: String,
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+    terminal: bool,
+    kill_on_drop: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Words {
+    Line(String),
+    List(Vec<String>),
+}
+
+impl ProcessSpec {
+    fn of(words: Words) -> Self {
+        Self {
+            words,
+            environment: BTreeMap::from([("PATH".to_owned(), USUAL_PATH.to_owned())]),
+            folder: USUAL_FOLDER.to_owned(),
+            stdin: true,
+            stdout: true,
+            stderr: true,
+            terminal: false,
+            kill_on_drop: false,
+        }
+    }
+
+    /// A program and its arguments. No shell is between.
+    pub fn new<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Self {
+        Self::of(Words::List(words.into_iter().map(Into::into).collect()))
+    }
+
+    /// A command line, which the agent splits into words as a shell would. No shell runs.
+    pub fn line(command_line: impl Into<String>) -> Self {
+        Self::of(Words::Line(command_line.into()))
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.insert(name.into(), value.into());
+        self
+    }
+
+    /// Takes every variable away, `PATH` too.
+    #[must_use]
+    pub fn clear_env(mut self) -> Self {
+        self.environment.clear();
+        self
+    }
+
+    /// Sets its working directory.
+    #[must_use]
+    pub fn current_dir(mut self, folder: impl Into<String>) -> Self {
+        self.folder = folder.into();
+        self
+    }
+
+    /// Whether its standard input is connected; if not, it is empty.
+    #[must_use]
+    pub fn stdin(mut self, connected: bool) -> Self {
+        self.stdin = connected;
+        self
+    }
+
+    /// Whether its standard output is connected; if not, it goes nowhere.
+    #[must_use]
+    pub fn stdout(mut self, connected: bool) -> Self {
+        self.stdout = connected;
+        self
+    }
+
+    /// Whether its standard error is connected; if not, it goes nowhere.
+    #[must_use]
+    pub fn stderr(mut self, connected: bool) -> Self {
+        self.stderr = connected;
+        self
+    }
+
+    /// Gives it a terminal. What it writes is then all on its standard output.
+    #[must_use]
+    pub fn terminal(mut self, terminal: bool) -> Self {
+        self.terminal = terminal;
+        self
+    }
+
+    /// Kills it when its [`Process`] is dropped before it has ended.
+    #[must_use]
+    pub fn kill_on_drop(mut self, kill: bool) -> Self {
+        self.kill_on_drop = kill;
+        self
+    }
+
+    /// The command as people would write it.
+    fn shown(&self) -> String {
+        let text = match &self.words {
+            Words::Line(line) => line.clone(),
+            Words::List(words) => words.join(" "),
+        };
+        shortened(&text.replace(char::is_control, " "))
+    }
+
+    fn check(&self) -> Result<()> {
+        let (empty, all): (bool, Vec<&String>) = match &self.words {
+            Words::Line(line) => (line.trim().is_empty(), vec![line]),
+            Words::List(words) => (
+                words.first().is_none_or(String::is_empty),
+                words.iter().collect(),
+            ),
+        };
+        if empty {
+            return Err(Error::invalid("there is no command to run in the VM"));
+        }
+        let nul = |text: &String| text.contains('\0');
+        if all.into_iter().any(nul)
+            || nul(&self.folder)
+            || self
+                .environment
+                .iter()
+                .any(|(name, value)| nul(name) || nul(value))
+        {
+            return Err(Error::invalid(format!(
+                "the command {:?}, its environment or its working directory has a NUL in it",
+                self.shown()
+            )));
+        }
+        if let Some(name) = self
+            .environment
+            .keys()
+            .find(|name| name.is_empty() || name.contains('='))
+        {
+            return Err(Error::invalid(format!(
+                "{name:?} is no name for an environment variable"
+            )));
+        }
+        Ok(())
+    }
+
+    fn parameters(&self) -> ProcessParameters {
+        let (command_line, command_args) = match &self.words {
+            Words::Line(line) => (line.clone(), Vec::new()),
+            Words::List(words) => (String::new(), words.clone()),
+        };
+        ProcessParameters {
+            command_line,
+            command_args,
+            working_directory: self.folder.clone(),
+            environment: self.environment.clone(),
+            emulate_console: self.terminal,
+            create_stdin_pipe: self.stdin,
+            create_stdout_pipe: self.stdout,
+            // A terminal has one output.
+            create_stderr_pipe: self.stderr && !self.terminal,
+            create_in_utility_vm: true,
+            ..ProcessParameters::default()
+        }
+    }
+}
+
+impl From<&str> for ProcessSpec {
+    fn from(command_line: &str) -> Self {
+        Self::line(command_line)
+    }
+}
+
+impl From<String> for ProcessSpec {
+    fn from(command_line: String) -> Self {
+        Self::line(command_line)
+    }
+}
+
+impl<S: Into<String>, const N: usize> From<[S; N]> for ProcessSpec {
+    fn from(words: [S; N]) -> Self {
+        Self::new(words)
+    }
+}
+
+impl<S: Into<String>> From<Vec<S>> for ProcessSpec {
+    fn from(words: Vec<S>) -> Self {
+        Self::new(words)
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ExitStatus {
+    code: u32,
+}
+
+impl ExitStatus {
+    /// The exit code; 128 + n after signal n.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        self.code
+    }
+
+    /// Whether the code is 0.
+    #[must_use]
+    pub fn success(self) -> bool {
+        self.code == 0
+    }
+
+    /// The signal that ended it, as far as the code tells: a program can also exit with such a code.
+    #[must_use]
+    pub fn signal(self) -> Option<u32> {
+        (129..=192).contains(&self.code).then(|| self.code - 128)
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.signal() {
+            Some(signal) => write!(f, "exit code {} (signal {signal})", self.code),
+            None => write!(f, "exit code {}", self.code),
+        }
+    }
+}
+
+/// How it ended, or why nobody knows.
+type Outcome = Result<ExitStatus, (ErrorKind, String)>;
+
+/// A process in the VM.
+///
+/// Take the streams out to use them in other tasks. A process whose output is connected and that
+/// nobody reads stands still when the pipe is full, as anywhere. Dropping the handle closes the
+/// streams; the process goes on unless [`ProcessSpec::kill_on_drop`] was set.
+#[derive(Debug)]
+pub struct Process {
+    /// Its standard input; closing or dropping it is the process's end of file.
+    pub stdin: Option<ProcessInput>,
+    /// Its standard output.
+    pub stdout: Option<ProcessOutput>,
+    /// Its standard error.
+    pub stderr: Option<ProcessOutput>,
+    control: Control,
+}
+
+/// The part of a [`Process`] without its streams: to signal and to wait.
+struct Control {
+    id: u32,
+    command: String,
+    link: Link,
+    limit: Duration,
+    exit: watch::Receiver<Option<Outcome>>,
+    kill_on_drop: bool,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({})", self.id, self.command)
+    }
+}
+
+impl UtilityVm {
+    /// Starts a process in the VM.
+    ///
+    /// ```no_run
+    /// # async fn example(vm: opengcs::UtilityVm) -> opengcs::Result<()> {
+    /// let mut process = vm.run_process(["sleep", "60"]).await?;
+    /// process.kill().await?;
+    /// assert_eq!(process.wait().await?.signal(), Some(9));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The command makes no sense, the program is not in the VM or cannot be run, or the VM has
+    /// ended.
+    #[doc(alias = "RunProcess")]
+    pub async fn run_process(&self, command: impl Into<ProcessSpec>) -> Result<Process> {
+        let spec = command.into();
+        spec.check()?;
+        self.inner.link.alive()?;
+        let mut listeners = StdioListeners::open(self, &spec)?;
+        let request = Request::ExecuteProcess(ExecuteRequest {
+            base: RequestBase::utility_vm(),
+            settings: ExecuteSettings {
+                process_parameters: Nested(spec.parameters()),
+                stdio: listeners.ports(),
+            },
+        });
+        let inner = &self.inner;
+        let id = match inner.link.request(&request, Some(inner.timeout())).await {
+            Ok(Response::Executed(response)) => response.process_id,
+            Ok(_) => return Err(unexpected("ExecuteProcess")),
+            Err(error) => {
+                return Err(Error::new(
+                    error.kind(),
+                    format!("cannot run {:?} in the VM", spec.shown()),
+                )
+                .caused_by(error));
+            }
+        };
+        let (sender, exit) = watch::channel(None);
+        let waiter = tokio::spawn(wait_for(inner.link.clone(), id, sender));
+        inner.keep(waiter.abort_handle());
+        let control = Control {
+            id,
+            command: spec.shown(),
+            link: inner.link.clone(),
+            limit: inner.timeout(),
+            exit,
+            kill_on_drop: true,
+        };
+        // From here on a dropped future kills the process, which nobody would know of otherwise.
+        let mut process = Process {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            control,
+        };
+        let accepted = tokio::time::timeout(inner.timeout(), listeners.accept()).await;
+        let [stdin, stdout, stderr] = match accepted {
+            Ok(Ok(streams)) => streams,
+            Ok(Err(error)) => {
+                return Err(Error::new(
+                    ErrorKind::ConnectionLost,
+                    format!("the streams of {:?} did not come up", spec.shown()),
+                )
+                .caused_by(error));
+            }
+            Err(_) => {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!(
+                        "the agent did not connect the streams of {:?}",
+                        spec.shown()
+                    ),
+                ));
+            }
+        };
+        process.stdin = stdin.map(ProcessInput::new);
+        process.stdout = stdout.map(ProcessOutput::new);
+        process.stderr = stderr.map(ProcessOutput::new);
+        process.control.kill_on_drop = spec.kill_on_drop;
+        Ok(process)
+    }
+}
+
+/// Waits in the guest until the process ends; over every reconnection, because processes outlive
+/// connections.
+async fn wait_for(link: Link, id: u32, exit: watch::Sender<Option<Outcome>>) {
+    let request = Request::WaitForProcess(WaitRequest {
+        base: RequestBase::utility_vm(),
+        process_id: id,
+        timeout_in_ms: WAIT_FOREVER,
+    });
+    let outcome = loop {
+        match link.request(&request, None).await {
+            Ok(Response::Exited(response)) => {
+                break Ok(ExitStatus {
+                    code: response.exit_code,
+                });
+            }
+            Ok(_) => break Err((ErrorKind::Protocol, unexpected("WaitForProcess").report())),
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => {}
+            Err(error) => break Err((error.kind(), error.report())),
+        }
+    };
+    exit.send_replace(Some(outcome));
+}
+
+impl Process {
+    /// Its id in the VM.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.control.id
+    }
+
+    /// Waits until it has ended. Its standard input is closed first, if it is still here. Every byte
+    /// that it wrote can still be read from its outputs after that.
+    ///
+    /// # Errors
+    /// The VM has ended, or the agent no longer knows the process.
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        self.stdin = None;
+        self.control.wait().await
+    }
+
+    /// How it has ended, if it has.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        let outcome = self.control.exit.borrow().clone();
+        outcome
+            .map(|outcome| self.control.known(outcome))
+            .transpose()
+    }
+
+    /// Kills it (SIGKILL). A process that has ended is left alone.
+    ///
+    /// # Errors
+    /// The agent does not serve that, or the VM has ended.
+    pub async fn kill(&self) -> Result<()> {
+        const SIGKILL: i32 = 9;
+        if self.control.exit.borrow().is_some() {
+            return Ok(());
+        }
+        match self.signal(SIGKILL).await {
+            // It ended in the meantime.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Sends it a signal, by Linux's number.
+    ///
+    /// # Errors
+    /// The number is none, the process has ended, the agent does not serve that, or the VM has ended.
+    pub async fn signal(&self, signal: i32) -> Result<()> {
+        self.control.signal(signal).await
+    }
+
+    /// Tells its terminal how large the user's is.
+    ///
+    /// # Errors
+    /// It has no terminal, the agent does not serve that, or the VM has ended.
+    pub async fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let request = Request::ResizeConsole(ResizeRequest {
+            base: RequestBase::utility_vm(),
+            process_id: self.control.id,
+            height: rows,
+            width: columns,
+        });
+        self.control.ask(&request, "resize the terminal of").await
+    }
+
+    /// Closes its streams and lets go of it; it goes on in the VM.
+    #[doc(alias = "Close")]
+    pub fn close(mut self) {
+        self.control.kill_on_drop = false;
+    }
+}
+
+impl Control {
+    async fn wait(&self) -> Result<ExitStatus> {
+        let mut exit = self.exit.clone();
+        let outcome = match exit.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone(),
+            Err(_) => None,
+        };
+        self.known(outcome.unwrap_or_else(|| {
+            Err((
+                ErrorKind::MachineEnded,
+                "the VM was dropped by its owner".into(),
+            ))
+        }))
+    }
+
+    /// Why the process ended without a status, when that turns out within a moment: a stream that
+    /// breaks is often the first sign of a VM that has died.
+    async fn why_ended(&self) -> Option<Error> {
+        const MOMENT: Duration = Duration::from_secs(2);
+        tokio::time::timeout(MOMENT, self.wait()).await.ok()?.err()
+    }
+
+    fn known(&self, outcome: Outcome) -> Result<ExitStatus> {
+        outcome.map_err(|(kind, why)| {
+            Error::new(
+                kind,
+                format!("how {:?} ended is not known: {why}", self.command),
+            )
+        })
+    }
+
+    async fn signal(&self, signal: i32) -> Result<()> {
+        if !(1..=64).contains(&signal) {
+            return Err(Error::invalid(format!(
+                "{signal} is no signal; Linux has 1 to 64"
+            )));
+        }
+        let request = Request::SignalProcess(SignalRequest {
+            base: RequestBase::utility_vm(),
+            process_id: self.id,
+            options: SignalOptions { signal },
+        });
+        self.ask(&request, "signal").await
+    }
+
+    async fn ask(&self, request: &Request, what: &str) -> Result<()> {
+        match self.link.request(request, Some(self.limit)).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::new(
+                super::kind_of_refusal(&error),
+                format!("cannot {what} process {} ({})", self.id, self.command),
+            )
+            .caused_by(error)),
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if !self.kill_on_drop || self.exit.borrow().is_some() {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let request = Request::SignalProcess(SignalRequest {
+                base: RequestBase::utility_vm(),
+                process_id: self.id,
+                options: SignalOptions::default(),
+            });
+            let (link, limit) = (self.link.clone(), self.limit);
+            runtime.spawn(async move {
+                let _ = link.request(&request, Some(limit)).await;
+            });
+        }
+    }
+}
+
+/// Where the guest will dial for the process's streams.
+struct StdioListeners {
+    each: [Option<Listener>; 3],
+}
+
+impl StdioListeners {
+    fn open(vm: &UtilityVm, spec: &ProcessSpec) -> Result<Self> {
+        let wanted = [spec.stdin, spec.stdout, spec.stderr && !spec.terminal];
+        let mut each = [None, None, None];
+        for (listener, wanted) in each.iter_mut().zip(wanted) {
+            if wanted {
+                *listener = Some(vm.listen_for_stdio()?);
+            }
+        }
+        Ok(Self { each })
+    }
+
+    fn ports(&self) -> StdioPorts {
+        let [stdin, stdout, stderr] = self
+            .each
+            .each_ref()
+            .map(|listener| listener.as_ref().map_or(0, |listener| listener.port().0));
+        StdioPorts {
+            stdin,
+            stdout,
+            stderr,
+        }
+    }
+
+    async fn accept(&mut self) -> std::io::Result<[Option<Stream>; 3]> {
+        let mut streams = [None, None, None];
+        for (listener, stream) in self.each.iter_mut().zip(&mut streams) {
+            if let Some(listener) = listener {
+                *stream = Some(listener.accept().await?);
+            }
+        }
+        Ok(streams)
+    }
+}
+
+impl UtilityVm {
+    fn listen_for_stdio(&self) -> Result<Listener> {
+        /// Ports of the streams of processes that still run are passed over.
+        const TRIES: usize = 4096;
+        let next: &AtomicU32 = &self.inner.next_port;
+        for _ in 0..TRIES {
+            let port = next.fetch_add(1, Ordering::Relaxed);
+            if port < FIRST_STDIO_PORT {
+                // It went round.
+                next.store(FIRST_STDIO_PORT, Ordering::Relaxed);
+                continue;
+            }
+            match self.inner.machine.listen(Port(port)) {
+                Ok(listener) => return Ok(listener),
+                Err(error) if error.kind() == opengcs_machine::ErrorKind::PortInUse => {}
+                Err(error) => {
+                    return Err(machine_error(
+                        "cannot listen for a process's streams",
+                        error,
+                    ));
+                }
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Io,
+            "no port is free for a process's streams",
+        ))
+    }
+}

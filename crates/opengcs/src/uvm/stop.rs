@@ -1,0 +1,83 @@
+//! How a VM ends: the guest is asked, then the machine, then it is killed; always in bounded time.
+
+use std::time::Duration;
+
+use opengcs_bridge::message::{PlainRequest, Request, RequestBase};
+use opengcs_machine::{Exit, ExitReason};
+
+use super::UtilityVm;
+use crate::error::Result;
+
+/// For the agent to end processes, sync and unmount.
+const GUEST: Duration = Duration::from_secs(6);
+/// For the power button.
+const MACHINE: Duration = Duration::from_secs(1);
+
+/// How a VM was brought to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// The guest powered off by itself, with everything written.
+    Gracefully,
+    /// The guest did not: what it had not written to its disks is lost.
+    Killed,
+    /// It had ended before it was asked.
+    Already,
+}
+
+impl UtilityVm {
+    /// Ends the VM. The agent is asked to sync, unmount and power off; if that does not happen, the
+    /// machine's power button is pressed; if that does not help, it is killed. It takes 10 seconds at
+    /// worst. Stopping a VM that has ended is no error.
+    ///
+    /// # Errors
+    /// None today; a backend may have some.
+    pub async fn stop(&self) -> Result<Stopped> {
+        let inner = &self.inner;
+        if inner.machine.state().is_end() {
+            inner.machine.wait().await;
+            return Ok(Stopped::Already);
+        }
+        let request = Request::ShutdownGraceful(PlainRequest {
+            base: RequestBase::utility_vm(),
+        });
+        let gracefully = async {
+            // No answer comes: the connection closes and the machine ends. An agent that refuses
+            // leaves the machine running, which the time limit finds.
+            let asked = inner.link.request(&request, Some(GUEST));
+            let ended = inner.machine.wait();
+            tokio::pin!(ended);
+            tokio::select! {
+                exit = &mut ended => exit,
+                _ = asked => ended.await,
+            }
+        };
+        if let Ok(exit) = tokio::time::timeout(GUEST, gracefully).await {
+            return Ok(how(&exit));
+        }
+        tracing::warn!(name = %inner.config.name, "the guest does not power off when asked");
+        let pressed = async {
+            if inner.machine.power_off().await.is_err() {
+                return None;
+            }
+            Some(inner.machine.wait().await)
+        };
+        if let Ok(Some(exit)) = tokio::time::timeout(MACHINE, pressed).await {
+            return Ok(how(&exit));
+        }
+        inner.machine.terminate().await;
+        Ok(Stopped::Killed)
+    }
+
+    /// Ends the VM at once. What the guest has not written to its disks is lost.
+    pub async fn terminate(&self) {
+        self.inner.machine.terminate().await;
+    }
+}
+
+fn how(exit: &Exit) -> Stopped {
+    match exit.reason {
+        ExitReason::PoweredOff => Stopped::Gracefully,
+        _ => Stopped::Killed,
+    }
+}

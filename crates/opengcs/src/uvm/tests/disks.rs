@@ -1,0 +1,174 @@
+use super::*;
+
+#[tokio::test]
+async fn a_disk_comes_and_goes_in_the_right_order() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Good);
+    let vm = bench.start(&machine).await.unwrap();
+    let disk = bench.disk("a.img");
+    let added = vm.hot_add_vhd(&disk, "/mnt/a/", true, true).await.unwrap();
+    assert_eq!(added.place.path(), "/mnt/a");
+    assert_eq!((added.controller, added.lun), (0, 0));
+    assert_eq!(vm.disks(), [added]);
+    vm.hot_remove_vhd(&disk).await.unwrap();
+    assert!(machine.disks.lock().unwrap().is_empty());
+    let changes = machine.changes.lock().unwrap().clone();
+    assert_eq!(
+        changes,
+        [
+            r#"Add MappedVirtualDisk {"MountPath":"/mnt/a","ReadOnly":true}"#,
+            r#"Remove MappedVirtualDisk {"MountPath":"/mnt/a","ReadOnly":true}"#,
+            "Remove SCSIDevice {}",
+        ]
+    );
+    vm.hot_add_vhd(&disk, "/mnt/a", true, true).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_mount_there_is_a_link_to_the_device() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Good);
+    let vm = bench.start(&machine).await.unwrap();
+    let added = vm
+        .hot_add_vhd(bench.disk("a.img"), "", false, false)
+        .await
+        .unwrap();
+    assert!(matches!(&added.place, GuestPlace::Device(path) if path.starts_with("/run/opengcs/")));
+    assert!(machine.changes.lock().unwrap()[0].contains(r#""BlockDev":true"#));
+}
+
+#[tokio::test]
+async fn what_cannot_be_added_is_said_and_leaves_nothing() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Good);
+    let vm = bench.start(&machine).await.unwrap();
+    let disk = bench.disk("a.img");
+    vm.hot_add_vhd(&disk, "/mnt/a", false, true).await.unwrap();
+    let link = bench.folder.path().join("link.img");
+    std::os::unix::fs::symlink(&disk, &link).unwrap();
+    let kind = |path: PathBuf, place: &'static str| {
+        let vm = &vm;
+        async move {
+            let error = vm.hot_add_vhd(path, place, false, true).await.unwrap_err();
+            assert!(!error.report().contains('\n'));
+            error.kind()
+        }
+    };
+    assert_eq!(kind(link, "/mnt/b").await, ErrorKind::AlreadyAttached);
+    let other = bench.disk("b.img");
+    assert_eq!(
+        kind(other.clone(), "/mnt/a").await,
+        ErrorKind::AlreadyAttached
+    );
+    assert_eq!(kind(other.clone(), "mnt").await, ErrorKind::InvalidInput);
+    assert_eq!(kind(other, "").await, ErrorKind::InvalidInput);
+    assert_eq!(
+        kind("/gone.vhd".into(), "/mnt/b").await,
+        ErrorKind::NotFound
+    );
+    assert_eq!(
+        kind(bench.disk("locked.img"), "/mnt/b").await,
+        ErrorKind::Locked
+    );
+    assert_eq!(vm.disks().len(), 1);
+    assert_eq!(machine.disks.lock().unwrap().len(), 1);
+    let error = vm.hot_remove_vhd("/never.vhd").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotAttached);
+    assert!(error.to_string().contains("/never.vhd"));
+}
+
+#[tokio::test]
+async fn a_refused_disk_is_detached_again() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::RefusesDisks);
+    let vm = bench.start(&machine).await.unwrap();
+    let disk = bench.disk("a.img");
+    for _again in 0..2 {
+        let error = vm
+            .hot_add_vhd(&disk, "/mnt/a", false, true)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::GuestRefused);
+        assert!(error.report().contains("bad superblock"));
+        assert!(machine.disks.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_disk_in_use_stays_and_can_be_tried_again() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::HoldsDisks);
+    let vm = bench.start(&machine).await.unwrap();
+    let disk = bench.disk("a.img");
+    vm.hot_add_vhd(&disk, "/mnt/a", false, true).await.unwrap();
+    for _again in 0..2 {
+        let error = vm.hot_remove_vhd(&disk).await.unwrap_err();
+        assert!(error.report().contains("process 7 (sh)"), "{error:?}");
+        assert_eq!(vm.disks().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_change_still_runs_to_its_end() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Good);
+    let vm = bench.start(&machine).await.unwrap();
+    let disk = bench.disk("a.img");
+    let add = vm.hot_add_vhd(&disk, "/mnt/a", false, true);
+    tokio::select! {
+        biased;
+        _ = add => panic!("it cannot be that fast"),
+        () = tokio::task::yield_now() => {}
+    }
+    while vm.disks().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    vm.hot_remove_vhd(&disk).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_live_sandbox_is_read_by_the_guest() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Good);
+    let vm = bench.start(&machine).await.unwrap();
+    let disk = bench.disk("sandbox.img");
+    vm.hot_add_vhd(&disk, "/mnt/s", false, true).await.unwrap();
+    let mut tar = Vec::new();
+    let mut stream = vm.vhd_to_tar(&disk, None, true, None).await.unwrap();
+    stream.read_to_end(&mut tar).await.unwrap();
+    assert!(tar == [b't'; 100_000]);
+
+    let mut stream = vm
+        .vhd_to_tar(&disk, Some("/mnt/bad"), true, None)
+        .await
+        .unwrap();
+    let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+    let ours = error.get_ref().unwrap().downcast_ref::<Error>().unwrap();
+    assert!(ours.report().contains("upper: no such folder"), "{ours:?}");
+    assert!(ours.report().contains("exit code 1"), "{ours:?}");
+
+    let error = vm.vhd_to_tar(&disk, None, false, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+}
+
+#[tokio::test]
+async fn layers_are_stacked_as_the_protocol_says() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Good);
+    let vm = bench.start(&machine).await.unwrap();
+    let overlay = OverlaySpec::new("/root")
+        .layer("/a")
+        .layer("/b")
+        .scratch("/s");
+    vm.combine_layers(&overlay).await.unwrap();
+    vm.uncombine_layers("/root").await.unwrap();
+    let changes = machine.changes.lock().unwrap().clone();
+    assert!(changes[0].starts_with("Add CombinedLayers"));
+    assert!(changes[0].contains(r#"[{"Id":"0","Path":"/a"},{"Id":"1","Path":"/b"}]"#));
+    assert!(changes[1].starts_with("Remove CombinedLayers"));
+    let error = vm
+        .combine_layers(&OverlaySpec::new("/root"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}

@@ -1,0 +1,138 @@
+use super::*;
+
+async fn vm(bench: &Bench) -> (Arc<Fake>, UtilityVm) {
+    let machine = Fake::new(Guest::Good);
+    let vm = bench.start(&machine).await.unwrap();
+    (machine, vm)
+}
+
+#[tokio::test]
+async fn all_of_a_large_stream_goes_round() {
+    let bench = Bench::new();
+    let (_machine, vm) = vm(&bench).await;
+    let data: Vec<u8> = (0..8_u32 << 20)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0])
+        .collect();
+    let mut back = Vec::new();
+    let status = vm
+        .run_process_with(["cat"], data.as_slice(), &mut back, tokio::io::sink())
+        .await
+        .unwrap();
+    assert!(status.success());
+    assert!(back == data);
+}
+
+#[tokio::test]
+async fn codes_come_back_and_the_environment_is_the_usual_one() {
+    let bench = Bench::new();
+    let (_machine, vm) = vm(&bench).await;
+    let output = vm.output("exit 7", 10).await.unwrap();
+    assert_eq!(output.status.code(), 7);
+    let output = vm.output("say hello", 1000).await.unwrap();
+    assert_eq!(output.stdout, b"hello in /bin\n");
+    assert!(output.stderr.starts_with(b"/usr/local/sbin:"));
+    assert_eq!(
+        vm.output("exit 137", 0).await.unwrap().status.signal(),
+        Some(9)
+    );
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_named() {
+    let bench = Bench::new();
+    let (_machine, vm) = vm(&bench).await;
+    let error = vm.run_process(["nonsense", "a"]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::GuestRefused);
+    let line = error.report();
+    assert!(
+        line.contains("nonsense a") && line.contains("no such program"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn commands_that_make_no_sense_are_refused_here() {
+    let bench = Bench::new();
+    let (_machine, vm) = vm(&bench).await;
+    let huge = ProcessSpec::new(["cat".to_owned(), "x".repeat(70_000)]);
+    for spec in [
+        ProcessSpec::line(" "),
+        ProcessSpec::new(Vec::<String>::new()),
+        ProcessSpec::new(["a\0b"]),
+        ProcessSpec::new(["cat"]).env("A=B", "c"),
+        huge,
+    ] {
+        let error = vm.run_process(spec).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+    }
+    // The connection is as good as before.
+    assert!(vm.output("exit 0", 0).await.unwrap().status.success());
+}
+
+#[tokio::test]
+async fn a_vm_that_dies_fails_a_running_process_at_once() {
+    let bench = Bench::new();
+    let (_machine, vm) = vm(&bench).await;
+    let error = vm.output("die", 10).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MachineEnded, "{error:?}");
+    assert!(error.report().contains("signal 9"), "{error:?}");
+}
+
+#[tokio::test]
+async fn processes_outlive_a_lost_bridge_and_requests_do_not() {
+    let bench = Bench::new();
+    let (machine, vm) = vm(&bench).await;
+    let mut process = vm.run_process(["cat"]).await.unwrap();
+    assert_eq!(process.try_wait().unwrap(), None);
+    machine.redial.send_modify(|count| *count += 1);
+    // A request that went out on the old connection is lost; a later one waits for the new one.
+    loop {
+        match vm.output("exit 0", 0).await {
+            Ok(output) => break assert!(output.status.success()),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error:?}"),
+        }
+    }
+    let mut input = process.stdin.take().unwrap();
+    input.write_all(b"still here").await.unwrap();
+    drop(input);
+    let mut back = String::new();
+    let mut output = process.stdout.take().unwrap();
+    output.read_to_string(&mut back).await.unwrap();
+    assert_eq!(back, "still here");
+    assert!(process.wait().await.unwrap().success());
+    assert_eq!(process.try_wait().unwrap().map(ExitStatus::code), Some(0));
+}
+
+#[tokio::test]
+async fn an_agent_without_signals_is_told() {
+    let bench = Bench::new();
+    let (_machine, vm) = vm(&bench).await;
+    let process = vm.run_process("hang").await.unwrap();
+    let error = process.kill().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+    assert_eq!(
+        process.signal(0).await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+}
+
+#[tokio::test]
+async fn input_that_cannot_be_read_is_the_error() {
+    struct Broken;
+    impl tokio::io::AsyncRead for Broken {
+        fn poll_read(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::task::Poll::Ready(Err(std::io::Error::other("the tape tore")))
+        }
+    }
+    let bench = Bench::new();
+    let (_machine, vm) = vm(&bench).await;
+    let error = vm
+        .run_process_with("cat", Broken, tokio::io::sink(), tokio::io::sink())
+        .await
+        .unwrap_err();
+    assert!(error.report().contains("the tape tore"), "{error:?}");
+}
