@@ -237,9 +237,11 @@ mod tests {
         Ok((reader.compression(), out))
     }
 
-    fn formats() -> Vec<(Compression, fn(&[u8]) -> Vec<u8>)> {
+    type Encode = fn(&[u8]) -> Vec<u8>;
+
+    fn formats() -> Vec<(Compression, Encode)> {
         vec![
-            (Compression::Gzip, gzip as fn(&[u8]) -> Vec<u8>),
+            (Compression::Gzip, gzip as Encode),
             #[cfg(feature = "zstd")]
             (Compression::Zstd, zstd),
             (Compression::Xz, xz),

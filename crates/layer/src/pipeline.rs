@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn all_bytes_arrive_in_order() {
-        let data: Vec<u8> = (0..10_000_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
+        let data: Vec<u8> = (0..10_000_000u32).map(|i| (i * 7).to_le_bytes()[1]).collect();
         let got = run(&data[..], |mut incoming| {
             let mut got = Vec::new();
             incoming.read_to_end(&mut got).unwrap();

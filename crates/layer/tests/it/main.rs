@@ -3,7 +3,9 @@
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "tests fail by panicking, and their numbers are small"
+    clippy::semicolon_if_nothing_returned,
+    unreachable_pub,
+    reason = "tests fail by panicking, their numbers are small, and their modules are nobody else's"
 )]
 
 mod copy;
