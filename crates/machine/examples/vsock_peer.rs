@@ -100,6 +100,11 @@ mod peer {
                 disk.sync_all()?;
                 Ok("ok".to_owned())
             }
+            // cat PATH: a file's first line.
+            ["cat", path] => {
+                let text = std::fs::read_to_string(path)?;
+                Ok(text.lines().next().unwrap_or("").to_owned())
+            }
             ["poweroff"] => {
                 power_off();
                 Ok(String::new())

@@ -370,14 +370,11 @@ impl Inner {
     }
 
     async fn terminate(self: &Arc<Self>) -> Exit {
-        match self.advance(Event::StopAsked) {
-            Ok(State::Created) => {
-                let exit = self.exit_report(None, None, true);
-                self.exit.send_replace(Some(exit.clone()));
-                self.vsock.stop();
-                return exit;
-            }
-            Ok(_) | Err(_) => {}
+        if let Ok(State::Created) = self.advance(Event::StopAsked) {
+            let exit = self.exit_report(None, None, true);
+            self.exit.send_replace(Some(exit.clone()));
+            self.vsock.stop();
+            return exit;
         }
         let Some(live) = self.live.get() else {
             // It is starting, or never came up: either way the report is on its way.

@@ -84,7 +84,7 @@ pub(crate) fn window(disk: &DiskSpec, length: u64) -> Result<Option<u64>> {
             "holds {available} bytes, not the {size} asked for"
         ));
     }
-    if size % 512 != 0 {
+    if !size.is_multiple_of(512) {
         return bad(&format!("has {size} bytes, which is not a multiple of 512"));
     }
     Ok((disk.format == DiskFormat::FixedVhd || disk.size.is_some()).then_some(size))

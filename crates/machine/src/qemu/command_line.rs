@@ -50,7 +50,8 @@ fn kernel_arguments(given: &str, chipset: Chipset, host: &Host) -> String {
         && !host.kvm
         && let Some(khz) = host.tsc_khz
     {
-        arguments.push_str(&format!(" tsc_early_khz={khz}"));
+        // Without the second, a busy host makes the guest fall back to a clock of 4 ms.
+        arguments.push_str(&format!(" tsc_early_khz={khz} tsc=reliable"));
     }
     if !given.is_empty() {
         arguments.push(' ');

@@ -163,12 +163,7 @@ impl Device {
     }
 
     /// One turn: the guest's packets, then ours.
-    pub(crate) fn turn<'a>(
-        &mut self,
-        mem: &'a GuestMemoryMmap,
-        rx: &mut Queue,
-        tx: &mut Queue,
-    ) -> Turn {
+    pub(crate) fn turn(&mut self, mem: &GuestMemoryMmap, rx: &mut Queue, tx: &mut Queue) -> Turn {
         let transmitted = self.transmit(mem, tx);
         let (received, starved) = self.receive(mem, rx);
         Turn {

@@ -6,6 +6,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// The header's length in bytes.
 pub(crate) const HEADER_LEN: usize = 44;
 
+/// The same, as the rings count.
+pub(crate) const HEADER_LEN_U32: u32 = 44;
+
+const _: () = assert!(size_of::<[u8; HEADER_LEN_U32 as usize]>() == HEADER_LEN);
+
 /// The CID of the host.
 pub(crate) const HOST_CID: u64 = 2;
 

@@ -3,7 +3,7 @@
 use virtio_queue::DescriptorChain;
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
 
-use super::packet::{HEADER_LEN, Header};
+use super::packet::{HEADER_LEN, HEADER_LEN_U32, Header};
 
 /// The slices of one packet, at most; Linux uses up to 19.
 pub(crate) const MAX_CHAIN: usize = 64;
@@ -122,8 +122,6 @@ impl<'a> Buffer<'a> {
             }
             at = end;
         }
-        header.len.saturating_add(HEADER_LEN as u32)
+        header.len.saturating_add(HEADER_LEN_U32)
     }
 }
-
-const _: () = assert!(HEADER_LEN <= u32::MAX as usize);

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use opengcs_machine::qemu::Qemu;
-use opengcs_machine::{DiskFormat, DiskSpec, ErrorKind, ExitReason, Machine, Port, Slot, State};
+use opengcs_machine::{
+    Boot, Chipset, DiskFormat, DiskSpec, ErrorKind, ExitReason, Machine, Port, Slot, State,
+};
 
 use crate::guest::{Guest, config};
 
@@ -185,7 +188,7 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
     assert!(error.to_string().contains("no-such-device"), "{error}");
 
     let mut wrong = config(dir.path());
-    wrong.boot = opengcs_machine::Boot::LinuxKernel {
+    wrong.boot = Boot::LinuxKernel {
         kernel: dir.path().join("no-kernel"),
         initrd: None,
         command_line: String::new(),
@@ -194,4 +197,71 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("no-kernel"), "{error}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// The part of the next test that is killed.
+#[tokio::test]
+#[ignore = "run by another test"]
+async fn owner_that_never_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = Qemu::start(config(dir.path())).await.unwrap();
+    println!("qemu {}", machine.describe().process_id.unwrap());
+    std::future::pending::<()>().await;
+}
+
+#[test]
+fn qemu_does_not_outlive_a_killed_owner() {
+    use std::io::{BufRead, BufReader};
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture"])
+        .arg("lifecycle::owner_that_never_ends")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(owner.stdout.take().unwrap()).lines();
+    let qemu = lines
+        .map_while(Result::ok)
+        .find_map(|line| line.split_once("qemu ").map(|(_, id)| id.to_owned()))
+        .unwrap();
+    let process = format!("/proc/{qemu}");
+    assert!(Path::new(&process).exists());
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let gone = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        // Orphans may wait for a reaper that this container lacks.
+        std::fs::read_to_string(format!("{process}/stat"))
+            .map_or(true, |stat| stat.contains(") Z "))
+    });
+    assert!(gone, "qemu {qemu} runs on");
+}
+
+/// Not a test: how long boots take on each machine type, and which clock the guest ends with.
+#[tokio::test]
+#[ignore = "a measurement, to be run by hand"]
+async fn boots() {
+    let rounds = std::env::var("OPENGCS_TEST_ROUNDS").map_or(8, |rounds| rounds.parse().unwrap());
+    let arguments = std::env::var("OPENGCS_TEST_ARGUMENTS").unwrap_or_default();
+    // Builds the guest's program outside the measurement.
+    drop(Guest::boot().await);
+    for round in 0..rounds {
+        for chipset in [Chipset::Q35, Chipset::MicroVm] {
+            let start = Instant::now();
+            let mut guest = Guest::boot_with(|mut config| {
+                if let Boot::LinuxKernel { command_line, .. } = &mut config.boot {
+                    *command_line = format!("quiet {arguments}");
+                }
+                config.chipset(chipset)
+            })
+            .await;
+            let dialled = start.elapsed();
+            let clock = "cat /sys/devices/system/clocksource/clocksource0/current_clocksource";
+            let clock = guest.order(clock).await;
+            let start = Instant::now();
+            guest.send("poweroff").await;
+            let exit = guest.machine.wait().await;
+            let off = start.elapsed();
+            println!("{round} {chipset:?} dialled {dialled:?} clock {clock} off {off:?} {exit}");
+        }
+    }
 }

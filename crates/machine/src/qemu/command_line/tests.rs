@@ -76,7 +76,7 @@ virtio-scsi-pci,id=scsi0
 -initrd
 /boot/initrd
 -append
-console=ttyS0 panic=-1 reboot=t tsc_early_khz=2445000 quiet";
+console=ttyS0 panic=-1 reboot=t tsc_early_khz=2445000 tsc=reliable quiet";
     assert_eq!(line(&config().chipset(Chipset::MicroVm), &host()), expected);
 }
 

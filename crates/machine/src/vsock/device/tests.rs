@@ -1,19 +1,21 @@
 //! The device against a driver of ours in plain memory: what it must do for any guest, and to any.
 
 use super::super::connection::BUFFER;
+use super::super::packet::HEADER_LEN_U32;
 use super::*;
 use crate::machine::Port;
 use crate::stream::{Listener, Stream};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
-use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use vm_memory::{Bytes, GuestAddress};
 
 const CID: u64 = 3;
 const SIZE: u16 = 128;
-const NEXT: u16 = VRING_DESC_F_NEXT as u16;
-const WRITE: u16 = VRING_DESC_F_WRITE as u16;
+/// `VIRTQ_DESC_F_NEXT`.
+const NEXT: u16 = 1;
+/// `VIRTQ_DESC_F_WRITE`.
+const WRITE: u16 = 2;
 
 /// A split ring as a driver sees it.
 struct Ring {
@@ -247,8 +249,6 @@ impl Guest {
         (listener, stream)
     }
 }
-
-const HEADER_LEN_U32: u32 = super::super::packet::HEADER_LEN as u32;
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..=250_u8).cycle().take(len).collect()
