@@ -122,6 +122,14 @@ fn settle(device: &Path) -> Outcome<()> {
     }
 }
 
+/// Whether a disk can be opened: its file is there a moment before the kernel has the disk ready.
+fn is_live(device: &Path) -> bool {
+    match fs::File::open(device) {
+        Ok(_) => true,
+        Err(error) => error.raw_os_error() != Some(Errno::NXIO.raw_os_error()),
+    }
+}
+
 /// Waits for a disk's device file.
 fn appear(controller: u8, lun: u8, partition: u64) -> Outcome<PathBuf> {
     let sysfs = Sysfs::new();
@@ -132,7 +140,9 @@ fn appear(controller: u8, lun: u8, partition: u64) -> Outcome<PathBuf> {
         if let Some(name) = sysfs.block(host, lun, partition) {
             let device = Path::new("/dev").join(name);
             let there = fs::metadata(&device);
-            if there.is_ok_and(|metadata| metadata.file_type().is_block_device()) {
+            if there.is_ok_and(|metadata| metadata.file_type().is_block_device())
+                && is_live(&device)
+            {
                 return Ok(device);
             }
         }
