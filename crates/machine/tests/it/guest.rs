@@ -147,9 +147,12 @@ fn initrd() -> &'static Path {
         archive.entry("modules/load", 0o100_644, load.as_bytes());
         archive.entry("init", 0o100_755, &fs::read(peer()).unwrap());
         archive.entry("TRAILER!!!", 0, &[]);
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("initrd-{}.img", std::process::id()));
-        fs::write(&path, archive.bytes).unwrap();
+        // Renamed into place: another run may be reading the one before.
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let path = dir.join("initrd.img");
+        let new = dir.join(format!("initrd-{}.img", std::process::id()));
+        fs::write(&new, archive.bytes).unwrap();
+        fs::rename(&new, &path).unwrap();
         path
     })
 }
