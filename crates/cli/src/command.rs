@@ -1,19 +1,23 @@
 //! Which commands there are.
 
 mod completions;
+mod doctor;
 mod initrd;
 mod inspect;
 mod kernel;
 mod man;
+mod run;
 mod scratch;
 mod tar2vhd;
 mod vhd2tar;
 
 use anyhow::Result;
 use clap::Subcommand;
+use opengcs::Config;
 
 use crate::context::Context;
 use crate::failure;
+use crate::output;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -24,6 +28,8 @@ pub(crate) enum Command {
     Vhd2Tar(vhd2tar::Vhd2Tar),
     Scratch(scratch::Scratch),
     Inspect(inspect::Inspect),
+    Run(run::Run),
+    Doctor(doctor::Doctor),
     Initrd(initrd::Initrd),
     Kernel(kernel::Kernel),
     Completions(completions::Completions),
@@ -38,6 +44,8 @@ impl Command {
             Self::Vhd2Tar(command) => command.run(context).await,
             Self::Scratch(command) => command.run(context).await,
             Self::Inspect(command) => command.run(context).await,
+            Self::Run(command) => command.run(context).await,
+            Self::Doctor(command) => command.run(context).await,
             Self::Initrd(command) => command.run(context).await,
             Self::Kernel(command) => command.run(context).await,
             Self::Completions(command) => command.run(),
@@ -47,6 +55,16 @@ impl Command {
 
     /// The exit code that stands for a failure of ours rather than of a program in a VM.
     pub(crate) fn own_failure(&self) -> u8 {
-        failure::FAILED
+        match self {
+            Self::Run(_) => run::OWN_FAILURE,
+            _ => failure::FAILED,
+        }
+    }
+}
+
+/// Says which options were passed over.
+fn note_warnings(config: &Config) {
+    for warning in &config.options.warnings {
+        output::note(format_args!("opengcs: warning: {warning}"));
     }
 }

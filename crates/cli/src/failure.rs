@@ -57,6 +57,16 @@ impl fmt::Display for Failure {
 
 impl StdError for Failure {}
 
+/// The exit code that goes with an error, when it is that error's context.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Code(pub(crate) u8);
+
+impl fmt::Display for Code {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+}
+
 /// Tells a failure, and returns the exit code that goes with it. `own` stands for a failure of
 /// ours that has no code of its own.
 pub(crate) fn exit_code(result: &Result<u8>, context: &Context, own: u8, verbose: bool) -> u8 {
@@ -72,9 +82,9 @@ pub(crate) fn exit_code(result: &Result<u8>, context: &Context, own: u8, verbose
         return BROKEN_PIPE;
     }
     tell(error, verbose);
-    error
-        .downcast_ref::<Failure>()
-        .and_then(|failure| failure.code)
+    let coded = error.downcast_ref::<Code>().map(|code| code.0);
+    coded
+        .or_else(|| error.downcast_ref::<Failure>()?.code)
         .unwrap_or(own)
 }
 

@@ -15,15 +15,20 @@ mod progress;
 mod report;
 mod signals;
 mod size;
+mod stdio;
 mod sys;
 mod warnings;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
 use arguments::Arguments;
 use context::Context;
+
+/// For what still runs when the command is over.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -57,7 +62,8 @@ fn main() -> ExitCode {
         let result = arguments.command.run(&context).await;
         failure::exit_code(&result, &context, own_failure, verbose)
     });
-    // A thread that still waits for input must not hold the exit up.
-    runtime.shutdown_background();
+    // What runs in the background ends a VM that was given up; a thread that is stuck is not waited
+    // for any longer.
+    runtime.shutdown_timeout(PATIENCE);
     ExitCode::from(code)
 }

@@ -1,7 +1,6 @@
 //! How this process's own streams are handed to a process in a VM.
 
 use std::io::{self, Read as _};
-use std::path::Path;
 use std::pin::Pin;
 use std::task::{self, Poll};
 

@@ -9,8 +9,7 @@ use opengcs::{
 };
 
 use crate::context::Context;
-use crate::failure::Failure;
-use crate::output;
+use crate::failure::{Code, Failure};
 use crate::progress::Progress;
 use crate::signals::Stopped;
 use crate::size::Size;
@@ -108,9 +107,11 @@ impl FromStr for Disk {
         };
         // File names may have colons; what follows the last ":/" is the place in the VM.
         let Some(place) = rest.rfind(":/").filter(|place| *place > 0) else {
-            return Err("write FILE:PATH or FILE:PATH:ro, with PATH from the VM's root, such as \
+            return Err(
+                "write FILE:PATH or FILE:PATH:ro, with PATH from the VM's root, such as \
                         layer.vhd:/mnt/layer:ro"
-                .to_owned());
+                    .to_owned(),
+            );
         };
         let (file, path) = rest.split_at(place);
         Ok(Self {
@@ -131,8 +132,8 @@ fn memory(text: &str) -> Result<u32, String> {
 
 impl Run {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
-        let config = self.config(context)?;
         let spec = self.spec()?;
+        let config = self.config(context)?;
         let progress = Progress::spinner(context, "starting a VM");
         let vm = tokio::select! {
             vm = UtilityVm::start(config) => vm?,
@@ -149,7 +150,8 @@ impl Run {
         }
         tokio::select! {
             stopped = vm.stop() => {
-                stopped.context("the command ran, but the VM did not stop cleanly")?;
+                let stopped = stopped.context("the command ran, but the VM did not stop")?;
+                self.check_end(stopped)?;
             }
             () = context.stop.told() => {
                 vm.terminate().await;
@@ -168,21 +170,28 @@ impl Run {
             // A process's exit code has eight bits.
             Ok(status) => Ok(u8::try_from(status.code() & 0xff).unwrap_or(u8::MAX)),
             Err(error) => {
-                let code = match error.kind() {
-                    ErrorKind::CommandNotFound => NOT_FOUND,
-                    ErrorKind::CommandNotExecutable => NOT_EXECUTABLE,
-                    _ => OWN_FAILURE,
-                };
-                Err(Failure::with_code(error, code).into())
+                let code = Code(failure_code(&error));
+                Err(anyhow::Error::new(error).context(code))
             }
         }
     }
 
+    /// A VM that had to be killed may not have written everything.
+    fn check_end(&self, stopped: opengcs::Stopped) -> Result<()> {
+        let may_write = self.disk.iter().any(|disk| !disk.read_only);
+        if stopped == opengcs::Stopped::Killed && may_write {
+            return Err(Failure::new(
+                "the command ran, but the VM did not stop when asked: what it had not written to \
+                 its disks is lost",
+            )
+            .into());
+        }
+        Ok(())
+    }
+
     fn config(&self, context: &Context) -> Result<Config> {
         let mut config = Config::generate_default_with(&self.option, &context.environment)?;
-        for warning in &config.options.warnings {
-            output::note(format_args!("opengcs: warning: {warning}"));
-        }
+        super::note_warnings(&config);
         config.memory_mib = self.memory;
         config.processors = self.cpus;
         config.requested_mode = match self.boot {
@@ -200,7 +209,8 @@ impl Run {
             .iter()
             .map(|disk| MappedVirtualDisk::new(&disk.file, &disk.path).read_only(disk.read_only))
             .collect();
-        config.scsi_controllers = u8::try_from(self.disk.len().div_ceil(64).clamp(1, 4)).unwrap_or(4);
+        config.scsi_controllers =
+            u8::try_from(self.disk.len().div_ceil(64).clamp(1, 4)).unwrap_or(4);
         config.validate()?;
         Ok(config)
     }
@@ -226,6 +236,23 @@ impl Run {
             }
         }
         Ok(spec)
+    }
+}
+
+/// Which exit code a command has that was not run.
+fn failure_code(error: &opengcs::Error) -> u8 {
+    if error.kind() == ErrorKind::NotFound {
+        return NOT_FOUND;
+    }
+    // The agent has one code for all of these, and says in words which it was.
+    let said = error.report();
+    let Some((_, why)) = said.split_once(": start ") else {
+        return OWN_FAILURE;
+    };
+    if why.contains("no such program") || why.contains("No such file or directory") {
+        NOT_FOUND
+    } else {
+        NOT_EXECUTABLE
     }
 }
 

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod conversions;
+mod doctor;
 mod fixture;
 mod full_disk;
 mod guest;
 mod help;
 mod inspect;
+mod run;
 mod scratch;
 mod signals;

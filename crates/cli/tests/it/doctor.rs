@@ -1,0 +1,57 @@
+//! `doctor`: what an empty host is told.
+
+use crate::fixture::{Place, kernel};
+
+#[test]
+fn an_empty_host_is_told_what_it_lacks() {
+    let place = Place::new();
+    let before = place.names();
+    let output = place.opengcs(["doctor"]).env("PATH", "").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for word in [
+        "missing",
+        "hypervisor",
+        "qemu-system-x86",
+        "opengcs kernel install",
+        "opengcs initrd build",
+    ] {
+        assert!(text.contains(word), "no {word} in {text}");
+    }
+    assert!(!text.contains('\x1b'), "{text}");
+    assert_eq!(place.names(), before);
+    let output = place
+        .opengcs(["doctor", "--json"])
+        .env("PATH", "")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["can_start"], false);
+    assert!(found["checks"].as_array().unwrap().iter().any(|check| {
+        check["name"] == "kernel" && check["outcome"] == "bad" && check["hint"].is_string()
+    }));
+}
+
+#[test]
+fn a_host_with_everything_is_told_so() {
+    let place = Place::new();
+    std::fs::create_dir(place.data()).unwrap();
+    std::fs::write(place.data().join("bootx64.efi"), kernel("6.9.1")).unwrap();
+    std::fs::write(place.data().join("initrd.img"), b"070701").unwrap();
+    // A program of that name is all that is looked for.
+    let qemu = place.path("qemu-system-x86_64");
+    std::fs::write(&qemu, "#!/bin/sh\necho QEMU emulator version 9.9.9\n").unwrap();
+    std::fs::set_permissions(&qemu, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let output = place
+        .opengcs(["doctor"])
+        .env("PATH", place.work())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("9.9.9") && text.contains("VMs can be started here."),
+        "{text}"
+    );
+}
