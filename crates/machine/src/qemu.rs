@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Every connection with QEMU is a descriptor that it inherits, so no other process can find a socket to
-//! talk to, and none is left behind. See [`process`](self) for why QEMU cannot outlive us.
+//! talk to, and none is left behind. Why QEMU cannot outlive us stands in
+//! `qemu/process.rs`.
 
 mod blockdev;
 mod command_line;
