@@ -36,7 +36,7 @@ pub(super) fn serve(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: Ticket, 
                 .wait(wait.process_id, wait.timeout_in_ms, answers, ticket);
         }
         Request::ExecuteProcess(_) | Request::ModifySettings(_) | Request::DumpStacks(_) => {
-            serve_apart(agent, answers, ticket, request);
+            serve_apart(agent, answers, &ticket, request);
         }
         Request::ShutdownGraceful(_) => shut_down(agent, answers, true),
         Request::ShutdownForced(_) => shut_down(agent, answers, false),
@@ -71,7 +71,7 @@ fn addressed(request: &Request) -> Outcome<()> {
     ))
 }
 
-fn serve_apart(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: Ticket, request: Request) {
+fn serve_apart(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: &Ticket, request: Request) {
     if agent.busy.fetch_add(1, Ordering::Relaxed) >= MOST_BUSY {
         agent.busy.fetch_sub(1, Ordering::Relaxed);
         let failure = failed(format!("{MOST_BUSY} requests are being served already"));
