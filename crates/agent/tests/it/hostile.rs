@@ -96,7 +96,8 @@ fn paths_that_lead_astray_are_refused() {
 fn a_flood_of_waits_is_answered() {
     let mut host = Host::negotiated();
     let request = crate::support::wait(u32::MAX, 1);
-    let ids: Vec<_> = (0..500).map(|_| host.send(&request)).collect();
+    // As many as fit in the buffers of a socket: this host reads no answer before it has sent all.
+    let ids: Vec<_> = (0..100).map(|_| host.send(&request)).collect();
     for id in ids {
         assert_eq!(host.exit_code(id).unwrap_err().result, HResult::NOT_FOUND);
     }
