@@ -28,6 +28,7 @@ pub const PACKAGES: &[&str] = &[
     "ncurses-base",
     "perl-base",
     "sed",
+    "tar",
 ];
 
 /// Downloads `packages` into `folder` (those that are not there yet) and returns their files.

@@ -49,6 +49,13 @@ pub fn write_odd_entries(out: impl Write) -> Result<()> {
     tar.append_pax_extensions([("mtime", b"7258118400".as_slice())])?;
     file(&mut tar, "odd/after 2106", 0o644, b"new")?;
     file(&mut tar, "odd/empty", 0o400, b"")?;
+    directory(&mut tar, "odd/folder/")?;
+    file(
+        &mut tar,
+        "odd/folder/old",
+        0o644,
+        b"goes when its folder is replaced",
+    )?;
     let large: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
     file(&mut tar, "odd/large", 0o644, &large)?;
     file(&mut tar, "odd/zeros", 0o644, &vec![0; 5_000_000])?;

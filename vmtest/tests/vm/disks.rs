@@ -1,0 +1,230 @@
+//! Hot-added disks: every format, every refusal, and what the guest's kernel makes of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use opengcs::layer::{Format, ScratchOptions, TarToDiskOptions, create_scratch, tar_to_disk};
+use opengcs::{ErrorKind, UtilityVm};
+use tempfile::TempDir;
+
+use crate::fixture::{odd_tar, own_vm, said, sh, shared, test};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        shared("disks::every_format_mounts_and_reads", every_format),
+        shared("disks::read_only_holds_for_mount_and_device", read_only),
+        shared("disks::what_is_written_is_there_afterwards", written),
+        shared("disks::attached_only_is_a_device", attached_only),
+        shared("disks::a_disk_cannot_be_added_twice", twice),
+        shared(
+            "disks::a_disk_that_was_never_added_cannot_be_removed",
+            never_added,
+        ),
+        shared("disks::a_missing_file_is_named", missing),
+        shared(
+            "disks::what_the_guest_cannot_mount_is_detached_again",
+            no_file_system,
+        ),
+        shared("disks::a_busy_disk_stays_and_its_holder_is_named", busy),
+        test("disks::two_vms_cannot_write_to_one_disk", locked),
+    ]
+}
+
+fn disk(folder: &TempDir, name: &str, format: Format) -> Result<PathBuf> {
+    let path = folder.path().join(name);
+    let options = TarToDiskOptions {
+        format,
+        ..TarToDiskOptions::default()
+    };
+    tar_to_disk(odd_tar()?.as_slice(), &path, &options)?;
+    Ok(path)
+}
+
+fn scratch(folder: &TempDir) -> Result<PathBuf> {
+    let path = folder.path().join("scratch.vhdx");
+    let options = ScratchOptions {
+        size: 256 << 20,
+        ..ScratchOptions::default()
+    };
+    create_scratch(&path, &options)?;
+    Ok(path)
+}
+
+async fn every_format(vm: Arc<UtilityVm>) -> Result<()> {
+    let folder = TempDir::new()?;
+    for format in [Format::FixedVhd, Format::Vhdx, Format::Raw] {
+        // The name says nothing: what counts is the content.
+        let path = disk(&folder, &format!("{format}.disk"), format)?;
+        let place = format!("/mnt/format-{format}");
+        vm.hot_add_vhd(&path, &place, true, true).await?;
+        let text = said(
+            &vm,
+            &format!("cat '{place}/odd/before 1970'; ls {place}/odd | wc -l"),
+        )
+        .await?;
+        vm.hot_remove_vhd(&path).await?;
+        ensure!(text.starts_with("old"), "{format}: {text}");
+        let gone = sh(&vm, &format!("test -e {place}")).await?;
+        ensure!(
+            !gone.status.success(),
+            "the mount point of {format} is still there"
+        );
+    }
+    Ok(())
+}
+
+async fn read_only(vm: Arc<UtilityVm>) -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = disk(&folder, "layer.vhd", Format::FixedVhd)?;
+    let before = std::fs::read(&path)?;
+    vm.hot_add_vhd(&path, "/mnt/ro", true, true).await?;
+    let write = sh(&vm, "echo x > /mnt/ro/file").await?;
+    let flags = said(&vm, "for d in /sys/block/sd*; do cat $d/ro; done").await?;
+    vm.hot_remove_vhd(&path).await?;
+    ensure!(!write.status.success());
+    let text = String::from_utf8_lossy(&write.stderr).to_lowercase();
+    ensure!(text.contains("read-only"), "{text}");
+    ensure!(
+        flags.lines().any(|flag| flag == "1"),
+        "no read-only device: {flags}"
+    );
+    ensure!(std::fs::read(&path)? == before, "the file has changed");
+    Ok(())
+}
+
+async fn written(vm: Arc<UtilityVm>) -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = scratch(&folder)?;
+    vm.hot_add_vhd(&path, "/mnt/rw", false, true).await?;
+    said(&vm, "mkdir /mnt/rw/upper; echo kept > /mnt/rw/upper/file").await?;
+    vm.hot_remove_vhd(&path).await?;
+    // Removed means that the host may read it at once, and that another mount sees the same.
+    let tree = vmtest::tree::Tree::from_tar(opengcs::vhd_to_tar(&path, true, None)?)?;
+    ensure!(
+        tree.at("file").is_some(),
+        "{:?}",
+        tree.paths().collect::<Vec<_>>()
+    );
+    vm.hot_add_vhd(&path, "/mnt/again", true, true).await?;
+    let text = said(&vm, "cat /mnt/again/upper/file").await?;
+    vm.hot_remove_vhd(&path).await?;
+    ensure!(text == "kept\n", "{text}");
+    Ok(())
+}
+
+async fn attached_only(vm: Arc<UtilityVm>) -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = disk(&folder, "layer.vhdx", Format::Vhdx)?;
+    let added = vm.hot_add_vhd(&path, "/run/the-disk", true, false).await?;
+    let place = added.place.path().to_owned();
+    let sectors = said(
+        &vm,
+        &format!("blockdev --getsize64 {place} || cat {place} | wc -c"),
+    )
+    .await?;
+    vm.hot_remove_vhd(&path).await?;
+    let bytes: u64 = sectors.trim().parse()?;
+    ensure!(bytes > 0 && bytes.is_multiple_of(512), "{sectors}");
+    Ok(())
+}
+
+async fn twice(vm: Arc<UtilityVm>) -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = disk(&folder, "layer.vhd", Format::FixedVhd)?;
+    vm.hot_add_vhd(&path, "/mnt/once", true, true).await?;
+    let again = vm.hot_add_vhd(&path, "/mnt/twice", true, true).await;
+    let other = disk(&folder, "other.vhd", Format::FixedVhd)?;
+    let taken = vm.hot_add_vhd(&other, "/mnt/once", true, true).await;
+    vm.hot_remove_vhd(&path).await?;
+    for error in [again.unwrap_err(), taken.unwrap_err()] {
+        ensure!(
+            error.kind() == ErrorKind::AlreadyAttached,
+            "{}",
+            error.report()
+        );
+        ensure!(!error.report().contains('\n'), "{}", error.report());
+    }
+    Ok(())
+}
+
+async fn never_added(vm: Arc<UtilityVm>) -> Result<()> {
+    let error = vm.hot_remove_vhd("/no/such/layer.vhd").await.unwrap_err();
+    ensure!(error.kind() == ErrorKind::NotAttached, "{:?}", error.kind());
+    ensure!(error.to_string().contains("/no/such/layer.vhd"), "{error}");
+    Ok(())
+}
+
+async fn missing(vm: Arc<UtilityVm>) -> Result<()> {
+    let path = Path::new("/no/such/layer.vhd");
+    let error = vm
+        .hot_add_vhd(path, "/mnt/x", true, true)
+        .await
+        .unwrap_err();
+    ensure!(error.kind() == ErrorKind::NotFound, "{:?}", error.kind());
+    ensure!(
+        error.report().contains("/no/such/layer.vhd"),
+        "{}",
+        error.report()
+    );
+    Ok(())
+}
+
+async fn no_file_system(vm: Arc<UtilityVm>) -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = folder.path().join("noise.img");
+    std::fs::write(&path, vec![0x5a; 1 << 20])?;
+    for _ in 0..2 {
+        let error = vm
+            .hot_add_vhd(&path, "/mnt/noise", false, true)
+            .await
+            .unwrap_err();
+        ensure!(
+            error.kind() == ErrorKind::GuestRefused,
+            "{}",
+            error.report()
+        );
+        ensure!(error.report().contains("noise.img"), "{}", error.report());
+    }
+    ensure!(vm.disks().iter().all(|disk| disk.host_path != path));
+    Ok(())
+}
+
+async fn busy(vm: Arc<UtilityVm>) -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = disk(&folder, "layer.vhd", Format::FixedVhd)?;
+    vm.hot_add_vhd(&path, "/mnt/busy", true, true).await?;
+    let holder = opengcs::ProcessSpec::new(["sleep", "1000"]).current_dir("/mnt/busy");
+    let mut holder = vm.run_process(holder).await?;
+    let error = vm.hot_remove_vhd(&path).await.unwrap_err().report();
+    let still = sh(&vm, "test -d /mnt/busy/odd").await?.status.success();
+    holder.kill().await?;
+    holder.wait().await?;
+    vm.hot_remove_vhd(&path).await?;
+    ensure!(still, "the disk was taken away under a process");
+    ensure!(error.contains("sleep"), "{error}");
+    Ok(())
+}
+
+async fn locked() -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = scratch(&folder)?;
+    let ((one, _one), (two, _two)) = tokio::try_join!(own_vm(), own_vm())?;
+    one.hot_add_vhd(&path, "/mnt/mine", false, true).await?;
+    let error = two
+        .hot_add_vhd(&path, "/mnt/mine", false, true)
+        .await
+        .unwrap_err();
+    ensure!(error.kind() == ErrorKind::Locked, "{}", error.report());
+    ensure!(
+        error.report().contains("scratch.vhdx"),
+        "{}",
+        error.report()
+    );
+    one.hot_remove_vhd(&path).await?;
+    two.hot_add_vhd(&path, "/mnt/mine", false, true).await?;
+    one.stop().await?;
+    two.stop().await?;
+    Ok(())
+}

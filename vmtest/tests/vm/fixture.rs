@@ -1,0 +1,152 @@
+//! What the tests stand on: one runtime, a VM that is shared, VMs of one's own, and small layers.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::{Failed, Trial};
+use opengcs::{Config, Environment, Error, Output, RequestedMode, UtilityVm};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use vmtest::odd;
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Runtime::new().expect("the machine has threads for a test"));
+
+static SHARED: Mutex<Option<Shared>> = Mutex::new(None);
+
+struct Shared {
+    vm: Arc<UtilityVm>,
+    /// Where the VM keeps its sockets and records; empty when it has stopped.
+    runtime: TempDir,
+}
+
+/// A test that needs no VM, or starts its own.
+pub(crate) fn test<F>(name: &str, body: impl Fn() -> F + Send + 'static) -> Trial
+where
+    F: Future<Output = Result<()>>,
+{
+    Trial::test(name, move || report(RUNTIME.block_on(body())))
+}
+
+/// A test in the VM that is shared. It must leave no disk and no process behind.
+pub(crate) fn shared<F>(name: &str, body: impl Fn(Arc<UtilityVm>) -> F + Send + 'static) -> Trial
+where
+    F: Future<Output = Result<()>>,
+{
+    Trial::test(name, move || {
+        report(shared_vm().and_then(|vm| RUNTIME.block_on(body(vm))))
+    })
+}
+
+fn report(result: Result<()>) -> Result<(), Failed> {
+    result.map_err(|error| Failed::from(format!("{error:?}")))
+}
+
+/// The VM that is shared, started by whoever needs it first.
+fn shared_vm() -> Result<Arc<UtilityVm>> {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(Shared { vm, .. }) = &*shared {
+        return Ok(Arc::clone(vm));
+    }
+    let (vm, runtime) = RUNTIME.block_on(own_vm())?;
+    let vm = Arc::new(vm);
+    *shared = Some(Shared {
+        vm: Arc::clone(&vm),
+        runtime,
+    });
+    Ok(vm)
+}
+
+/// Stops the shared VM, if any test has started it, and sees that nothing is left.
+pub(crate) fn stop_shared_vm() -> Result<()> {
+    let shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(Shared { vm, runtime }) = shared else {
+        return Ok(());
+    };
+    ensure!(vm.disks().is_empty(), "a test left disks: {:?}", vm.disks());
+    RUNTIME.block_on(vm.stop())?;
+    drop(vm);
+    nothing_in(runtime.path())
+}
+
+/// Fails when `folder` has anything in it.
+pub(crate) fn nothing_in(folder: &Path) -> Result<()> {
+    let left: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
+}
+
+/// Fails when `folder` does not become empty: a VM that is dropped is cleared away behind its owner.
+pub(crate) async fn nothing_stays_in(folder: &Path) -> Result<()> {
+    for _ in 0..200 {
+        if nothing_in(folder).is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    nothing_in(folder)
+}
+
+/// A configuration for the kernel and initrd that `cargo xtask test` has prepared; the VM's private
+/// files are in `runtime`.
+pub(crate) fn config(runtime: &Path) -> Result<Config> {
+    config_with(runtime, &[])
+}
+
+/// The same with more options.
+pub(crate) fn config_with(runtime: &Path, options: &[&str]) -> Result<Config> {
+    let data = std::env::var_os("OPENGCS_DATA_DIR")
+        .context("OPENGCS_DATA_DIR is not set: run these tests with `cargo xtask test`")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let environment = Environment::fixed([
+        ("OPENGCS_DATA_DIR", data),
+        ("PATH", path),
+        ("XDG_RUNTIME_DIR", runtime.into()),
+    ]);
+    let options = ["lcow.timeout=120"].iter().chain(options);
+    let mut config = Config::generate_default_with(options, &environment)?;
+    config.requested_mode = RequestedMode::KernelInitrd;
+    Ok(config)
+}
+
+/// A VM of one's own, with the folder of its private files.
+pub(crate) async fn own_vm() -> Result<(UtilityVm, TempDir)> {
+    let runtime = TempDir::new()?;
+    let vm = UtilityVm::start(config(runtime.path())?)
+        .await
+        .map_err(in_full)?;
+    Ok((vm, runtime))
+}
+
+/// An error with everything that is known of a VM that did not come up.
+fn in_full(error: Error) -> anyhow::Error {
+    let detail = error.detail().unwrap_or_default().to_owned();
+    anyhow::Error::new(error).context(detail)
+}
+
+/// Runs a script in the guest's own shell.
+pub(crate) async fn sh(vm: &UtilityVm, script: &str) -> Result<Output> {
+    Ok(vm.output(["/bin/sh", "-c", script], 1 << 20).await?)
+}
+
+/// Runs a script that must succeed, and returns what it printed.
+pub(crate) async fn said(vm: &UtilityVm, script: &str) -> Result<String> {
+    let output = sh(vm, script).await?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "`{script}`: {}: {stderr}",
+        output.status
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A small tar with one entry of each odd kind.
+pub(crate) fn odd_tar() -> Result<Vec<u8>> {
+    let mut tar = Vec::new();
+    odd::write_odd_entries(&mut tar)?;
+    Ok(tar)
+}

@@ -1,0 +1,37 @@
+//! Tests that boot real utility VMs. Those that leave the VM as they found it share one boot.
+#![allow(
+    clippy::print_stderr,
+    reason = "a test program says on its terminal why it cannot start"
+)]
+
+mod disks;
+mod endings;
+mod exports;
+mod fixture;
+mod processes;
+mod starts;
+mod tools;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Two processors carry two VMs under emulation; more only slow each other down.
+    arguments.test_threads.get_or_insert(2);
+    let mut trials = Vec::new();
+    trials.extend(processes::trials());
+    trials.extend(disks::trials());
+    trials.extend(exports::trials());
+    trials.extend(tools::trials());
+    trials.extend(starts::trials());
+    trials.extend(endings::trials());
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // The shared VM must end as every other: asked, and leaving nothing.
+    if let Err(error) = fixture::stop_shared_vm() {
+        eprintln!("the shared VM did not stop as it should: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
