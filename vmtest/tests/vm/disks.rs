@@ -9,7 +9,7 @@ use opengcs::layer::{Format, ScratchOptions, TarToDiskOptions, create_scratch, t
 use opengcs::{ErrorKind, UtilityVm};
 use tempfile::TempDir;
 
-use crate::fixture::{odd_tar, own_vm, said, sh, shared, test};
+use crate::fixture::{error_of, odd_tar, own_vm, said, sh, shared, test};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -138,7 +138,7 @@ async fn twice(vm: Arc<UtilityVm>) -> Result<()> {
     let other = disk(&folder, "other.vhd", Format::FixedVhd)?;
     let taken = vm.hot_add_vhd(&other, "/mnt/once", true, true).await;
     vm.hot_remove_vhd(&path).await?;
-    for error in [again.unwrap_err(), taken.unwrap_err()] {
+    for error in [error_of(again)?, error_of(taken)?] {
         ensure!(
             error.kind() == ErrorKind::AlreadyAttached,
             "{}",
@@ -150,7 +150,7 @@ async fn twice(vm: Arc<UtilityVm>) -> Result<()> {
 }
 
 async fn never_added(vm: Arc<UtilityVm>) -> Result<()> {
-    let error = vm.hot_remove_vhd("/no/such/layer.vhd").await.unwrap_err();
+    let error = error_of(vm.hot_remove_vhd("/no/such/layer.vhd").await)?;
     ensure!(error.kind() == ErrorKind::NotAttached, "{:?}", error.kind());
     ensure!(error.to_string().contains("/no/such/layer.vhd"), "{error}");
     Ok(())
@@ -158,10 +158,7 @@ async fn never_added(vm: Arc<UtilityVm>) -> Result<()> {
 
 async fn missing(vm: Arc<UtilityVm>) -> Result<()> {
     let path = Path::new("/no/such/layer.vhd");
-    let error = vm
-        .hot_add_vhd(path, "/mnt/x", true, true)
-        .await
-        .unwrap_err();
+    let error = error_of(vm.hot_add_vhd(path, "/mnt/x", true, true).await)?;
     ensure!(error.kind() == ErrorKind::NotFound, "{:?}", error.kind());
     ensure!(
         error.report().contains("/no/such/layer.vhd"),
@@ -176,10 +173,7 @@ async fn no_file_system(vm: Arc<UtilityVm>) -> Result<()> {
     let path = folder.path().join("noise.img");
     std::fs::write(&path, vec![0x5a; 1 << 20])?;
     for _ in 0..2 {
-        let error = vm
-            .hot_add_vhd(&path, "/mnt/noise", false, true)
-            .await
-            .unwrap_err();
+        let error = error_of(vm.hot_add_vhd(&path, "/mnt/noise", false, true).await)?;
         ensure!(
             error.kind() == ErrorKind::GuestRefused,
             "{}",
@@ -197,7 +191,7 @@ async fn busy(vm: Arc<UtilityVm>) -> Result<()> {
     vm.hot_add_vhd(&path, "/mnt/busy", true, true).await?;
     let holder = opengcs::ProcessSpec::new(["sleep", "1000"]).current_dir("/mnt/busy");
     let mut holder = vm.run_process(holder).await?;
-    let error = vm.hot_remove_vhd(&path).await.unwrap_err().report();
+    let error = error_of(vm.hot_remove_vhd(&path).await)?.report();
     let still = sh(&vm, "test -d /mnt/busy/odd").await?.status.success();
     holder.kill().await?;
     holder.wait().await?;
@@ -212,10 +206,7 @@ async fn locked() -> Result<()> {
     let path = scratch(&folder)?;
     let ((one, _one), (two, _two)) = tokio::try_join!(own_vm(), own_vm())?;
     one.hot_add_vhd(&path, "/mnt/mine", false, true).await?;
-    let error = two
-        .hot_add_vhd(&path, "/mnt/mine", false, true)
-        .await
-        .unwrap_err();
+    let error = error_of(two.hot_add_vhd(&path, "/mnt/mine", false, true).await)?;
     ensure!(error.kind() == ErrorKind::Locked, "{}", error.report());
     ensure!(
         error.report().contains("scratch.vhdx"),

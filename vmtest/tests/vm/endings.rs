@@ -11,7 +11,7 @@ use opengcs::layer::{ScratchOptions, create_scratch};
 use opengcs::{ErrorKind, Stopped, UtilityVm};
 use tempfile::TempDir;
 
-use crate::fixture::{nothing_stays_in, own_vm, test};
+use crate::fixture::{error_of, nothing_stays_in, own_vm, test};
 
 /// Far longer than any of these takes, far shorter than the VM's own timeout.
 const AT_ONCE: Duration = Duration::from_secs(30);
@@ -75,16 +75,14 @@ async fn dies() -> Result<()> {
     let (vm, runtime) = own_vm().await?;
     let mut process = vm.run_process("sleep 1000").await?;
     send("-KILL", pid(&vm)?)?;
-    let error = tokio::time::timeout(AT_ONCE, process.wait())
-        .await?
-        .unwrap_err();
+    let error = error_of(tokio::time::timeout(AT_ONCE, process.wait()).await?)?;
     ensure!(
         error.kind() == ErrorKind::MachineEnded,
         "{}",
         error.report()
     );
     let next = tokio::time::timeout(AT_ONCE, vm.output("true", 16)).await?;
-    ensure!(next.unwrap_err().kind() == ErrorKind::MachineEnded);
+    ensure!(error_of(next)?.kind() == ErrorKind::MachineEnded);
     ensure!(vm.stop().await? == Stopped::Already);
     drop(vm);
     nothing_stays_in(runtime.path()).await
@@ -109,7 +107,7 @@ async fn dies_in_hot_add() -> Result<()> {
     let add = vm.hot_add_vhd(&disk, "/mnt/x", false, true);
     let (added, killed) = tokio::time::timeout(AT_ONCE, async { tokio::join!(add, kill) }).await?;
     killed?;
-    let error = added.unwrap_err();
+    let error = error_of(added)?;
     ensure!(
         error.kind() == ErrorKind::MachineEnded,
         "{}",
@@ -131,7 +129,7 @@ async fn powers_off() -> Result<()> {
         .run_process(["sh", "-c", "echo o > /proc/sysrq-trigger"])
         .await;
     tokio::time::timeout(AT_ONCE, vm.wait()).await?;
-    ensure!(process.wait().await.unwrap_err().kind() == ErrorKind::MachineEnded);
+    ensure!(error_of(process.wait().await)?.kind() == ErrorKind::MachineEnded);
     drop((process, vm));
     nothing_stays_in(runtime.path()).await
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Failed, Trial};
 use opengcs::{Config, Environment, Error, Output, RequestedMode, UtilityVm};
 use tempfile::TempDir;
@@ -125,6 +125,14 @@ pub(crate) async fn own_vm() -> Result<(UtilityVm, TempDir)> {
 fn in_full(error: Error) -> anyhow::Error {
     let detail = error.detail().unwrap_or_default().to_owned();
     anyhow::Error::new(error).context(detail)
+}
+
+/// The error of something that must fail.
+pub(crate) fn error_of<T>(result: opengcs::Result<T>) -> Result<Error> {
+    match result {
+        Ok(_) => bail!("it succeeded"),
+        Err(error) => Ok(error),
+    }
 }
 
 /// Runs a script in the guest's own shell.

@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use opengcs::{ErrorKind, ProcessSpec, UtilityVm};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::fixture::{sh, shared};
+use crate::fixture::{error_of, sh, shared};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -65,7 +65,7 @@ async fn line(vm: Arc<UtilityVm>) -> Result<()> {
 }
 
 async fn missing(vm: Arc<UtilityVm>) -> Result<()> {
-    let error = vm.output(["/no/such/program"], 64).await.unwrap_err();
+    let error = error_of(vm.output(["/no/such/program"], 64).await)?;
     ensure!(
         error.kind() == ErrorKind::GuestRefused,
         "{:?}",
@@ -80,7 +80,7 @@ async fn missing(vm: Arc<UtilityVm>) -> Result<()> {
 
 async fn missing_folder(vm: Arc<UtilityVm>) -> Result<()> {
     let spec = ProcessSpec::new(["true"]).current_dir("/no/such/folder");
-    let text = vm.output(spec, 64).await.unwrap_err().report();
+    let text = error_of(vm.output(spec, 64).await)?.report();
     ensure!(text.contains("/no/such/folder"), "{text}");
     Ok(())
 }
