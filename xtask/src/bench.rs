@@ -3,12 +3,12 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::{host, run};
+use crate::{guest, host, run};
 
 /// What `cargo xtask bench` is told.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Words for the bench program, `--help` lists them.
+    /// `disk` or `vm` for one half only; `--files N`, `--mib N`, `--pairs N`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<String>,
 }
@@ -16,8 +16,10 @@ pub(crate) struct Options {
 /// Builds the bench program for speed and runs it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     host::ensure(host::TEST)?;
+    let data = guest::prepare()?;
     run::run(
         run::cargo()
+            .env("OPENGCS_DATA_DIR", &data)
             .args([
                 "run",
                 "--quiet",

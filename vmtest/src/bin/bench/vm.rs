@@ -1,0 +1,143 @@
+//! The road of control: starting, running, moving bytes and disks in one VM.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use opengcs::layer::{ScratchOptions, create_scratch};
+use opengcs::{Config, RequestedMode, UtilityVm};
+
+use crate::Scale;
+use crate::disk::millis;
+use crate::row::{Row, Table, quantile};
+
+const STREAM: usize = 256 << 20;
+
+/// Measures every row that needs a VM. What they stand against is measured with the machine's tests.
+pub(crate) async fn measure(scale: &Scale, table: &mut Table) -> Result<()> {
+    let mut starts = Vec::new();
+    for _ in 1..scale.pairs.max(1) {
+        let (vm, time) = start().await?;
+        starts.push(time);
+        vm.stop().await?;
+    }
+    let (vm, time) = start().await?;
+    starts.push(time);
+    table.add(Row {
+        what: "start to a negotiated bridge".into(),
+        ours: format!("{:.2} s", quantile(&mut starts, 50).as_secs_f64()),
+        against: format!(
+            "{} under {}",
+            vm.describe().chipset,
+            vm.describe().acceleration
+        ),
+        ratio: None,
+        aim: "-",
+    });
+    exec(&vm, table).await?;
+    streams(&vm, table).await?;
+    disks(&vm, scale, table).await?;
+    vm.stop().await?;
+    Ok(())
+}
+
+async fn start() -> Result<(UtilityVm, Duration)> {
+    let mut config = Config::generate_default(["lcow.timeout=120"])?;
+    config.requested_mode = RequestedMode::KernelInitrd;
+    let started = Instant::now();
+    let vm = UtilityVm::start(config).await?;
+    Ok((vm, started.elapsed()))
+}
+
+async fn exec(vm: &UtilityVm, table: &mut Table) -> Result<()> {
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        let started = Instant::now();
+        vm.output("true", 16).await?;
+        times.push(started.elapsed());
+    }
+    // The same program, spawned and waited for by a program in the guest.
+    let script = "s=$(cut -d' ' -f1 /proc/uptime); for i in $(seq 200); do /bin/busybox true; done; \
+                  e=$(cut -d' ' -f1 /proc/uptime); echo $s $e";
+    let output = vm.output(["sh", "-c", script], 4096).await?;
+    let text = String::from_utf8(output.stdout)?;
+    let ends: Vec<f64> = text
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    ensure!(ends.len() == 2, "the guest said {text:?}");
+    table.add(Row {
+        what: "exec true, p50".into(),
+        ours: format!("{:.1} ms", millis(quantile(&mut times, 50))),
+        against: format!(
+            "spawn and wait in the guest, {:.1} ms",
+            (ends[1] - ends[0]) * 5.0
+        ),
+        ratio: None,
+        aim: "+ 3 ms",
+    });
+    Ok(())
+}
+
+async fn streams(vm: &UtilityVm, table: &mut Table) -> Result<()> {
+    let input = vec![0x5a; STREAM];
+    let started = Instant::now();
+    vm.run_process_with(
+        "dd of=/dev/null bs=64k",
+        input.as_slice(),
+        tokio::io::sink(),
+        tokio::io::sink(),
+    )
+    .await?;
+    rate(table, "stdin to the guest", started.elapsed());
+    let started = Instant::now();
+    let command = format!("dd if=/dev/zero bs=64k count={}", STREAM >> 16);
+    vm.run_process_with(
+        command,
+        tokio::io::empty(),
+        tokio::io::sink(),
+        tokio::io::sink(),
+    )
+    .await?;
+    rate(table, "stdout from the guest", started.elapsed());
+    Ok(())
+}
+
+fn rate(table: &mut Table, what: &str, time: Duration) {
+    let mib = f64::from(u32::try_from(STREAM >> 20).unwrap_or(u32::MAX));
+    table.add(Row {
+        what: what.into(),
+        ours: format!("{:.0} MiB/s", mib / time.as_secs_f64()),
+        against: "-".into(),
+        ratio: None,
+        aim: "-",
+    });
+}
+
+async fn disks(vm: &UtilityVm, scale: &Scale, table: &mut Table) -> Result<()> {
+    let folder = tempfile::TempDir::new()?;
+    let disk = folder.path().join("scratch.vhdx");
+    create_scratch(&disk, &ScratchOptions::default())?;
+    let (mut added, mut removed) = (Vec::new(), Vec::new());
+    for _ in 0..scale.pairs.max(1) * 20 {
+        let started = Instant::now();
+        vm.hot_add_vhd(&disk, "/mnt/bench", false, true).await?;
+        added.push(started.elapsed());
+        let started = Instant::now();
+        vm.hot_remove_vhd(&disk).await?;
+        removed.push(started.elapsed());
+    }
+    for (what, times) in [
+        ("hot-add with mount", &mut added),
+        ("hot-remove", &mut removed),
+    ] {
+        let (middle, worst) = (quantile(times, 50), quantile(times, 99));
+        table.add(Row {
+            what: format!("{what}, p50 and p99 of {}", times.len()),
+            ours: format!("{:.0} ms, {:.0} ms", millis(middle), millis(worst)),
+            against: "-".into(),
+            ratio: None,
+            aim: "≤ 50 ms, ≤ 4 × p50",
+        });
+    }
+    Ok(())
+}
