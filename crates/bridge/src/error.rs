@@ -1,6 +1,6 @@
 //! What can go wrong on a bridge, and what the other end says went wrong.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::{HResult, MessageType, message::ErrorRecord};
 
@@ -83,6 +83,9 @@ impl std::error::Error for Error {
     }
 }
 
+/// The letters of a reason that are shown.
+const LONGEST_SHOWN: usize = 1000;
+
 /// A request that the guest has refused or failed.
 ///
 /// The guest makes one to answer with; the host gets one as the answer.
@@ -127,12 +130,53 @@ impl fmt::Display for Failure {
         if let Some(request) = self.request {
             write!(f, "{request} failed: ")?;
         }
-        if self.message.is_empty() {
-            write!(f, "{}", self.result)
-        } else {
-            write!(f, "{} [{:#010x}]", self.message, self.result.0)
+        let record = self.records.first().map_or("", |record| &record.message);
+        let message = match self.message.trim() {
+            "" => record.trim(),
+            message => message,
+        };
+        if message.is_empty() {
+            return write!(f, "{}", self.result);
         }
+        // The words are a stranger's: they stay one line, and a short one.
+        for letter in message.chars().take(LONGEST_SHOWN) {
+            f.write_char(if letter.is_control() { ' ' } else { letter })?;
+        }
+        if message.chars().nth(LONGEST_SHOWN).is_some() {
+            f.write_str("…")?;
+        }
+        write!(f, " [{:#010x}]", self.result.0)
     }
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_stays_one_short_line() {
+        let failure = Failure::new(
+            HResult::FAIL,
+            format!("a\nb\r\u{1b}[0m{}\n", "x".repeat(5000)),
+        );
+        let shown = failure.to_string();
+        assert!(!shown.contains(char::is_control), "{shown}");
+        assert!(
+            shown.len() < 1100 && shown.starts_with("a b  [0m"),
+            "{shown}"
+        );
+        assert!(shown.ends_with("… [0x80004005]"), "{shown}");
+    }
+
+    #[test]
+    fn a_reason_that_is_only_in_the_records_is_found() {
+        let mut failure = Failure::new(HResult::FAIL, " ");
+        failure.records.push(ErrorRecord {
+            message: "the reason".to_owned(),
+            ..ErrorRecord::default()
+        });
+        assert_eq!(failure.to_string(), "the reason [0x80004005]");
+    }
+}

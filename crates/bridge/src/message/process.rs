@@ -72,8 +72,12 @@ pub struct ProcessParameters {
     /// Connect its standard error.
     #[serde(skip_serializing_if = "is_zero", rename = "CreateStdErrPipe")]
     pub create_stderr_pipe: bool,
-    /// Run it outside any container.
-    #[serde(skip_serializing_if = "is_zero", rename = "CreateInUtilityVM")]
+    /// Run it outside any container. Some hosts spell it differently, which Go does not mind.
+    #[serde(
+        skip_serializing_if = "is_zero",
+        rename = "CreateInUtilityVM",
+        alias = "CreateInUtilityVm"
+    )]
     pub create_in_utility_vm: bool,
     /// For a container's further processes: the OCI process.
     #[serde(skip_serializing_if = "Value::is_null")]
