@@ -57,7 +57,8 @@ impl State {
             (Self::Starting | Self::Running | Self::Stopping, Event::StopAsked) => {
                 Some(Self::Stopping)
             }
-            (Self::Stopping, Event::Up | Event::StartFailed) => Some(Self::Stopping),
+            (Self::Stopping, Event::Up) => Some(Self::Stopping),
+            (Self::Stopping, Event::StartFailed) => Some(Self::Stopped),
             (Self::Running | Self::Stopping, Event::ProcessEnded) => Some(Self::Stopped),
             (Self::Stopped | Self::Failed, Event::ProcessEnded | Event::StopAsked) => Some(self),
             (Self::Failed, Event::StartFailed) => Some(self),
@@ -126,6 +127,12 @@ mod tests {
             state = state.after(Event::ProcessEnded).unwrap_or(state);
             prop_assert!(state.is_end());
         }
+    }
+
+    #[test]
+    fn a_start_that_fails_after_a_stop_was_asked_is_an_end() {
+        let stopping = State::Starting.after(Event::StopAsked).unwrap();
+        assert_eq!(stopping.after(Event::StartFailed), Some(State::Stopped));
     }
 
     #[test]

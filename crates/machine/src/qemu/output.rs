@@ -85,31 +85,30 @@ impl Output {
         let mut buffer = vec![0; 16 * 1024];
         let (mut stderr_open, mut console_open) = (true, true);
         while stderr_open || console_open {
-            let wanted = |open| {
-                if open {
-                    PollFlags::IN
-                } else {
-                    PollFlags::empty()
-                }
-            };
-            let mut polled = [
-                PollFd::new(&stderr, wanted(stderr_open)),
-                PollFd::new(&console, wanted(console_open)),
-            ];
+            // An end of file is told for ever: a stream that has ended is not asked any more.
+            let mut polled = Vec::with_capacity(2);
+            if stderr_open {
+                polled.push(PollFd::new(&stderr, PollFlags::IN));
+            }
+            if console_open {
+                polled.push(PollFd::new(&console, PollFlags::IN));
+            }
             if let Err(error) = poll(&mut polled, None)
                 && error != rustix::io::Errno::INTR
             {
                 return;
             }
-            let [stderr_ready, console_ready] = polled.map(|fd| !fd.revents().is_empty());
-            if stderr_open && stderr_ready {
+            let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
+            let stderr_ready = stderr_open && ready(polled.first());
+            let console_ready = console_open && ready(polled.last());
+            if stderr_ready {
                 match stderr.read(&mut buffer) {
                     Ok(read) if read > 0 => lock(&self.stderr).push(&buffer[..read]),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     _ => stderr_open = false,
                 }
             }
-            if console_open && console_ready {
+            if console_ready {
                 match console.read(&mut buffer) {
                     Ok(read) if read > 0 => {
                         lock(&self.console).push(&buffer[..read]);

@@ -6,8 +6,11 @@
 //! ```
 //!
 //! Nothing here blocks, and what a guest can make us hold is bounded: [`MAX_LINKS`] connections of
-//! [`BUFFER`](super::connection::BUFFER) bytes, and [`MAX_RESETS`] resets; while more of these are owed, the
+//! [`BUFFER`](super::connection::BUFFER) bytes, [`LARGE_LINKS`] of them of four times as many, and [`MAX_RESETS`] resets; while more of these are owed, the
 //! guest's packets wait in its own queue.
+
+mod receive;
+mod transmit;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -17,28 +20,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
-use virtio_queue::{Queue, QueueT};
-use vm_memory::{GuestMemoryMmap, VolatileSlice};
+use virtio_queue::Queue;
+use vm_memory::GuestMemoryMmap;
 
 use super::connection::{Connection, Verdict};
 use super::host::{Command, Host};
 use super::link::{Link, Pending};
-use super::packet::{HOST_CID, Header, Key, Op, Shutdown, TYPE_STREAM};
-use super::ring;
+use super::packet::{Header, Key, Shutdown};
 use crate::stream::{Incoming, StreamStatus};
-use crate::sys::volatile_io;
 
 /// Connections at one time, those included whose bytes a slow reader has not taken.
 pub(crate) const MAX_LINKS: usize = 1024;
 
+/// Connections at one time that have a large buffer: the first that come.
+const LARGE_LINKS: usize = 32;
+
 /// Resets owed for connections that are not in the table.
 const MAX_RESETS: usize = 512;
 
-/// Packets of the guest's handled in one turn.
+/// Packets handled in one turn, each way.
 const BATCH: usize = 256;
-
-/// Receive buffers filled by one read of a socket.
-const FILL: usize = 48;
 
 /// How long a guest may take to confirm an end; as in the specification's reference driver.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -66,6 +67,8 @@ pub(crate) struct Device {
     by_key: HashMap<Key, u64>,
     ready: VecDeque<u64>,
     resets: VecDeque<Key>,
+    /// Links with a large buffer.
+    large: usize,
     next_link: u64,
     next_port: u32,
     poll: OwnedFd,
@@ -99,6 +102,7 @@ impl Device {
             by_key: HashMap::new(),
             ready: VecDeque::new(),
             resets: VecDeque::new(),
+            large: 0,
             next_link: FIRST_LINK,
             next_port: 0xC000_0000,
             poll,
@@ -173,105 +177,6 @@ impl Device {
         }
     }
 
-    /// Handles the packets that the guest transmitted. Gives whether there were any.
-    pub(crate) fn transmit<'a>(&mut self, mem: &'a GuestMemoryMmap, tx: &mut Queue) -> bool {
-        let mut slices: Vec<VolatileSlice<'a>> = Vec::with_capacity(BATCH);
-        let mut heads = Vec::with_capacity(BATCH);
-        let mut packets = Vec::with_capacity(BATCH);
-        while heads.len() < BATCH
-            && slices.len() + ring::MAX_CHAIN <= volatile_io::MAX_SLICES
-            && self.resets.len() + heads.len() < MAX_RESETS
-        {
-            let Some(chain) = tx.pop_descriptor_chain(mem) else {
-                break;
-            };
-            heads.push(chain.head_index());
-            match ring::outgoing(mem, chain, &mut slices) {
-                Some(packet) => packets.push(packet),
-                None => tracing::debug!("the guest sent a malformed vsock packet"),
-            }
-        }
-        // Consecutive payloads of one connection go out in one system call.
-        let mut run: Option<Run> = None;
-        for packet in &packets {
-            let header = &packet.header;
-            let Some(id) = self.known(header) else {
-                self.deliver(run.take(), &slices);
-                self.on_stray(header);
-                continue;
-            };
-            let Some(link) = self.links.get_mut(&id) else {
-                continue;
-            };
-            let verdict = link.connection.on_packet(header, packet.payload);
-            let data = match verdict {
-                Verdict::Data(len) => usize::try_from(len).unwrap_or(0),
-                _ => 0,
-            };
-            if data > 0 {
-                match &mut run {
-                    Some(run) if run.id == id && run.end == packet.first && !run.padded => {
-                        run.end = packet.end;
-                        run.len += data;
-                    }
-                    _ => {
-                        self.deliver(run.take(), &slices);
-                        run = Some(Run {
-                            id,
-                            first: packet.first,
-                            end: packet.end,
-                            len: data,
-                            padded: false,
-                        });
-                    }
-                }
-                if let Some(run) = &mut run {
-                    run.padded = data != packet.payload;
-                }
-            } else {
-                self.deliver(run.take(), &slices);
-                self.on_verdict(id, verdict);
-            }
-        }
-        self.deliver(run.take(), &slices);
-        for head in &heads {
-            if let Err(error) = tx.add_used(mem, *head, 0) {
-                tracing::debug!(%error, "the guest's transmit ring is broken");
-            }
-        }
-        !heads.is_empty()
-    }
-
-    fn deliver(&mut self, run: Option<Run>, slices: &[VolatileSlice<'_>]) {
-        let Some(run) = run else { return };
-        if let Some(link) = self.links.get_mut(&run.id)
-            && let Some(slices) = slices.get(run.first..run.end)
-        {
-            link.deliver(slices, run.len);
-        }
-        self.settle(run.id);
-    }
-
-    /// The link a packet belongs to, if it is a sound packet of a connection in the table.
-    fn known(&self, header: &Header) -> Option<u64> {
-        let sound = header.kind == TYPE_STREAM
-            && header.dst_cid == HOST_CID
-            && header.src_cid == self.guest_cid;
-        sound.then(|| self.by_key.get(&header.key_from_guest()).copied())?
-    }
-
-    /// A packet of no connection: a request, or something to be reset.
-    fn on_stray(&mut self, header: &Header) {
-        if header.dst_cid != HOST_CID || header.src_cid != self.guest_cid || header.op == Op::RST {
-            return;
-        }
-        let accepted =
-            header.kind == TYPE_STREAM && header.op == Op::REQUEST && self.accept(header).is_some();
-        if !accepted {
-            self.resets.push_back(header.key_from_guest());
-        }
-    }
-
     /// Accepts a request if somebody listens, has room for it, and so have we.
     fn accept(&mut self, request: &Header) -> Option<()> {
         if self.links.len() >= MAX_LINKS {
@@ -288,7 +193,7 @@ impl Device {
         Some(())
     }
 
-    fn insert(&mut self, link: Link) -> Option<u64> {
+    fn insert(&mut self, mut link: Link) -> Option<u64> {
         use epoll::EventFlags as Flags;
         let id = self.next_link;
         self.next_link += 1;
@@ -299,6 +204,10 @@ impl Device {
             Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET,
         )
         .ok()?;
+        if self.large < LARGE_LINKS {
+            self.large += 1;
+            link.connection.enlarge();
+        }
         self.by_key.insert(link.connection.key(), id);
         self.links.insert(id, link);
         self.settle(id);
@@ -353,6 +262,7 @@ impl Device {
             return;
         };
         if link.is_over() {
+            self.large -= usize::from(link.connection.is_large());
             self.links.remove(&id);
             return;
         }
@@ -460,210 +370,12 @@ impl Device {
         Ok((link, incoming))
     }
 
-    /// Fills the guest's receive buffers. Gives whether any was used, and whether some were missing.
-    fn receive<'a>(&mut self, mem: &'a GuestMemoryMmap, rx: &mut Queue) -> (bool, bool) {
-        let mut used = false;
-        let mut slices: Vec<VolatileSlice<'a>> = Vec::new();
-        let mut budget = BATCH;
-        while budget > 0 {
-            budget -= 1;
-            slices.clear();
-            if let Some(key) = self.resets.front() {
-                let Some(buffer) = next_buffer(mem, rx, &mut slices) else {
-                    return (used, true);
-                };
-                used = true;
-                if let Some(buffer) = buffer {
-                    let header = Header::to_guest(self.guest_cid, *key, Op::RST);
-                    give(mem, rx, &buffer, &header);
-                    self.resets.pop_front();
-                }
-                continue;
-            }
-            let Some(id) = self.ready.front().copied() else {
-                return (used, false);
-            };
-            let Some(link) = self.links.get_mut(&id) else {
-                self.ready.pop_front();
-                continue;
-            };
-            if !link.has_for_guest() {
-                link.queued = false;
-                self.ready.pop_front();
-                continue;
-            }
-            if link.connection.owes() {
-                let Some(buffer) = next_buffer(mem, rx, &mut slices) else {
-                    return (used, true);
-                };
-                used = true;
-                if let Some(buffer) = buffer
-                    && let Some(header) = link.connection.control(self.guest_cid)
-                {
-                    give(mem, rx, &buffer, &header);
-                }
-            } else {
-                match receive_data(self.guest_cid, link, mem, rx, &mut slices) {
-                    Fill::NoBuffer => return (used, true),
-                    Fill::Used => used = true,
-                    Fill::Nothing => {}
-                }
-            }
-            // Others' turn: to the end of the queue, if there is more.
-            link.queued = false;
-            self.ready.pop_front();
-            if !link.is_hungry() {
-                self.settle(id);
-            } else if !self.timer_armed {
-                self.arm_timer();
-            }
-        }
-        (used, false)
-    }
-
     /// The machine is gone. What the guest sent and slow readers have not taken is given to the caller.
     pub(crate) fn into_remainders(self) -> Vec<(UnixStream, VecDeque<u8>)> {
         self.links
             .into_values()
             .filter_map(Link::into_remainder)
             .collect()
-    }
-}
-
-/// Adjacent payloads of one connection.
-struct Run {
-    id: u64,
-    first: usize,
-    end: usize,
-    len: usize,
-    /// The last payload is longer than its header says: nothing can follow.
-    padded: bool,
-}
-
-enum Fill {
-    NoBuffer,
-    Used,
-    Nothing,
-}
-
-/// Reads from a link's socket into as many receive buffers as its credit and the guest allow.
-fn receive_data<'a>(
-    guest_cid: u64,
-    link: &mut Link,
-    mem: &'a GuestMemoryMmap,
-    rx: &mut Queue,
-    slices: &mut Vec<VolatileSlice<'a>>,
-) -> Fill {
-    let allowance = usize::try_from(link.connection.allowance()).unwrap_or(usize::MAX);
-    if allowance == 0 {
-        if !std::mem::take(&mut link.ask) {
-            return Fill::Nothing;
-        }
-        return match next_buffer(mem, rx, slices) {
-            None => Fill::NoBuffer,
-            Some(buffer) => {
-                if let Some(buffer) = buffer {
-                    let header = link.connection.packet(guest_cid, Op::CREDIT_REQUEST);
-                    give(mem, rx, &buffer, &header);
-                }
-                Fill::Used
-            }
-        };
-    }
-    let first = rx.next_avail();
-    let mut buffers = Vec::with_capacity(FILL);
-    let mut room = 0_usize;
-    while buffers.len() < FILL
-        && room < allowance
-        && slices.len() + ring::MAX_CHAIN <= volatile_io::MAX_SLICES
-    {
-        let before = rx.next_avail();
-        match next_chain(mem, rx, slices) {
-            Chain::None => break,
-            Chain::Sound(buffer) => {
-                room = room.saturating_add(buffer.capacity);
-                buffers.push(buffer);
-            }
-            Chain::Broken(head) => {
-                if buffers.is_empty() {
-                    let _ = rx.add_used(mem, head, 0);
-                    return Fill::Used;
-                }
-                rx.set_next_avail(before);
-                break;
-            }
-        }
-    }
-    if buffers.is_empty() {
-        return Fill::NoBuffer;
-    }
-    let limit = room.min(allowance);
-    if limit == 0 {
-        // Buffers without room for payload: give them back, or they would be all we ever see.
-        for buffer in &buffers {
-            let _ = rx.add_used(mem, buffer.head_index, 0);
-        }
-        return Fill::Used;
-    }
-    let mut left = link.read(slices, limit).unwrap_or(0);
-    let mut count = 0_u16;
-    for buffer in &buffers {
-        if left == 0 {
-            break;
-        }
-        let part = left.min(buffer.capacity);
-        left -= part;
-        let len = u32::try_from(part).expect("a chain holds less than 4 GiB");
-        let header = link.connection.data_packet(guest_cid, len);
-        give(mem, rx, buffer, &header);
-        count += 1;
-    }
-    rx.set_next_avail(first.wrapping_add(count));
-    if count > 0 { Fill::Used } else { Fill::Nothing }
-}
-
-enum Chain<'a> {
-    None,
-    Sound(ring::Buffer<'a>),
-    Broken(u16),
-}
-
-fn next_chain<'a>(
-    mem: &'a GuestMemoryMmap,
-    rx: &mut Queue,
-    slices: &mut Vec<VolatileSlice<'a>>,
-) -> Chain<'a> {
-    let Some(chain) = rx.pop_descriptor_chain(mem) else {
-        return Chain::None;
-    };
-    let head = chain.head_index();
-    ring::Buffer::new(mem, chain, slices).map_or(Chain::Broken(head), Chain::Sound)
-}
-
-/// The guest's next buffer; `Some(None)` for a broken one, which has been given back.
-#[expect(
-    clippy::option_option,
-    reason = "nothing offered and nothing usable differ"
-)]
-fn next_buffer<'a>(
-    mem: &'a GuestMemoryMmap,
-    rx: &mut Queue,
-    slices: &mut Vec<VolatileSlice<'a>>,
-) -> Option<Option<ring::Buffer<'a>>> {
-    match next_chain(mem, rx, slices) {
-        Chain::None => None,
-        Chain::Sound(buffer) => Some(Some(buffer)),
-        Chain::Broken(head) => {
-            let _ = rx.add_used(mem, head, 0);
-            Some(None)
-        }
-    }
-}
-
-fn give(mem: &GuestMemoryMmap, rx: &mut Queue, buffer: &ring::Buffer<'_>, header: &Header) {
-    let len = buffer.finish(header);
-    if let Err(error) = rx.add_used(mem, buffer.head_index, len) {
-        tracing::debug!(%error, "the guest's receive ring is broken");
     }
 }
 

@@ -5,9 +5,11 @@ use super::super::packet::HEADER_LEN_U32;
 use super::*;
 use crate::machine::Port;
 use crate::stream::{Listener, Stream};
+use crate::vsock::packet::{HOST_CID, Op, TYPE_STREAM};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
+use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress};
 
 const CID: u64 = 3;
