@@ -5,7 +5,7 @@ mod find;
 use std::{
     ffi::CString,
     fs,
-    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, symlink},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -46,7 +46,7 @@ pub(super) fn add(agent: &Agent, disk: &MappedVirtualDisk) -> Outcome<()> {
         return Ok(());
     };
     if disk.block_dev {
-        return link(&device, claim.path());
+        return claim.link(&device);
     }
     let what = format!("{} ({})", device.display(), options.filesystem);
     claim
@@ -66,14 +66,7 @@ pub(super) fn remove(agent: &Agent, disk: &MappedVirtualDisk) -> Outcome<()> {
     if disk.mount_path.is_empty() {
         return Ok(());
     }
-    let claim = agent.mounts.claim(&disk.mount_path)?;
-    let path = claim.path();
-    let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
-    if is_link {
-        return fs::remove_file(path)
-            .map_err(|error| failed(format!("remove {}: {error}", path.display())));
-    }
-    claim.unmount()
+    agent.mounts.claim(&disk.mount_path)?.remove()
 }
 
 /// Takes a disk out of the kernel, before the host detaches it. One that is not there is fine.
@@ -167,13 +160,6 @@ fn appear(controller: u8, lun: u8, partition: u64) -> Outcome<PathBuf> {
             Duration::from_millis(20)
         });
     }
-}
-
-fn link(device: &Path, path: &Path) -> Outcome<()> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(parent)
-        .and_then(|()| symlink(device, path))
-        .map_err(|error| failed(format!("link {}: {error}", path.display())))
 }
 
 struct MountOptions {

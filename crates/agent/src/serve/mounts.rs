@@ -1,10 +1,11 @@
 //! What is mounted where, and which paths a request may mount at.
 
+mod table;
+
 use std::{
-    collections::{BTreeSet, HashSet},
-    ffi::OsString,
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs, io,
-    os::unix::ffi::OsStringExt as _,
+    os::unix::fs::symlink,
     path::{Component, Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -15,6 +16,8 @@ use rustix::{
     mount::{UnmountFlags, unmount},
 };
 
+pub(super) use self::table::Mounted;
+use self::table::overlay_over;
 use super::{Outcome, failed, holders, invalid};
 
 /// How long a mount may be busy before its removal fails: what was just killed needs a moment.
@@ -27,6 +30,15 @@ pub(super) struct Mounts {
     claimed: Mutex<HashSet<PathBuf>>,
     /// Mount points that we have made, to be removed with their mounts.
     made: Mutex<BTreeSet<PathBuf>>,
+    /// What we have put where: nothing else is taken away, so `/proc` and `/bin/sh` stay.
+    ours: Mutex<BTreeMap<PathBuf, Ours>>,
+}
+
+/// What is at a path by the host's wish.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Ours {
+    Mount,
+    Link,
 }
 
 /// The right to change what is at a path, until it is dropped.
@@ -61,10 +73,6 @@ impl Mounts {
 }
 
 impl Claim<'_> {
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Mounts with `mount` at the path, which is made if it is not there.
     pub(super) fn mount(
         &self,
@@ -81,6 +89,7 @@ impl Claim<'_> {
                 path.display()
             )));
         }
+        self.without_links()?;
         let made = !path.exists();
         fs::create_dir_all(path)
             .map_err(|error| failed(format!("make {}: {error}", path.display())))?;
@@ -97,15 +106,63 @@ impl Claim<'_> {
         if made {
             self.made(|made| made.insert(path.clone()));
         }
+        self.ours(|ours| ours.insert(path.clone(), Ours::Mount));
         Ok(())
     }
 
-    /// Unmounts what is at the path, and removes the folder if we have made it. A path that is
-    /// not there is as good as unmounted.
-    pub(super) fn unmount(&self) -> Outcome<()> {
+    /// Makes the path a link to a device.
+    pub(super) fn link(&self, device: &Path) -> Outcome<()> {
         let path = &self.path;
-        if matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
-        {
+        self.without_links()?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(parent)
+            .and_then(|()| symlink(device, path))
+            .map_err(|error| failed(format!("link {}: {error}", path.display())))?;
+        self.ours(|ours| ours.insert(path.clone(), Ours::Link));
+        Ok(())
+    }
+
+    /// Takes away the mount or the link at the path. A path that is not there is as good as that.
+    pub(super) fn remove(&self) -> Outcome<()> {
+        let path = &self.path;
+        match self.ours(|ours| ours.get(path).copied()) {
+            Some(Ours::Mount) => self.unmount()?,
+            Some(Ours::Link) => match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(format!("remove {}: {error}", path.display())));
+                }
+                _ => {}
+            },
+            None if is_missing(path) => {}
+            None => {
+                return Err(failed(format!(
+                    "unmount {}: nothing is mounted there for the host",
+                    path.display()
+                )));
+            }
+        }
+        self.ours(|ours| ours.remove(path));
+        Ok(())
+    }
+
+    /// Fails when the path leads through a symbolic link, which could lead anywhere.
+    fn without_links(&self) -> Outcome<()> {
+        let is_link =
+            |path: &&Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+        match self.path.ancestors().find(is_link) {
+            None => Ok(()),
+            Some(link) => Err(failed(format!(
+                "{}: {} is a symbolic link",
+                self.path.display(),
+                link.display()
+            ))),
+        }
+    }
+
+    /// Unmounts what is at the path, and removes the folder if we have made it.
+    fn unmount(&self) -> Outcome<()> {
+        let path = &self.path;
+        if is_missing(path) {
             return Ok(());
         }
         if let Some(user) = overlay_over(path)? {
@@ -129,12 +186,8 @@ impl Claim<'_> {
                         holders::of(path)
                     )));
                 }
-                Err(Errno::INVAL) => {
-                    return Err(failed(format!(
-                        "unmount {}: nothing is mounted there",
-                        path.display()
-                    )));
-                }
+                // A process of the guest's has unmounted it already.
+                Err(Errno::INVAL) => break,
                 Err(error) => {
                     let error = io::Error::from(error);
                     return Err(failed(format!("unmount {}: {error}", path.display())));
@@ -147,13 +200,25 @@ impl Claim<'_> {
         Ok(())
     }
 
+    fn ours<T>(&self, change: impl FnOnce(&mut BTreeMap<PathBuf, Ours>) -> T) -> T {
+        let ours = self.mounts.ours.lock();
+        change(&mut ours.unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn made<T>(&self, change: impl FnOnce(&mut BTreeSet<PathBuf>) -> T) -> T {
         let made = self.mounts.made.lock();
         change(&mut made.unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A path of a request: absolute, without `.` and `..`, and not the root.
+fn is_missing(path: &Path) -> bool {
+    matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Where only the kernel's own file systems are.
+const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// A path of a request: absolute, without `.` and `..`, not the root, and not the kernel's.
 pub(super) fn checked(path: &str) -> Outcome<PathBuf> {
     let shown: String = path.chars().take(256).collect();
     let refuse = |why: &str| Err(invalid(format!("path {shown:?} {why}")));
@@ -171,83 +236,10 @@ pub(super) fn checked(path: &str) -> Outcome<PathBuf> {
     if path.components().all(|part| part == Component::RootDir) {
         return refuse("is the root");
     }
+    if KERNELS.iter().any(|kernels| path.starts_with(kernels)) {
+        return refuse("is the kernel's");
+    }
     Ok(path)
-}
-
-/// One line of `/proc/self/mountinfo`.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Mounted {
-    /// Where.
-    pub(super) point: PathBuf,
-    /// The file system's type.
-    pub(super) filesystem: String,
-    /// The options of the file system, for an overlay its layers.
-    pub(super) options: Vec<u8>,
-}
-
-impl Mounted {
-    /// All mounts, in the order in which they were made.
-    pub(super) fn read() -> Outcome<Vec<Self>> {
-        let text = fs::read("/proc/self/mountinfo")
-            .map_err(|error| failed(format!("/proc/self/mountinfo: {error}")))?;
-        Ok(text
-            .split(|byte| *byte == b'\n')
-            .filter_map(Self::parse)
-            .collect())
-    }
-
-    /// `id parent major:minor root point options [fields] - type source super-options`
-    fn parse(line: &[u8]) -> Option<Self> {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let point = fields.nth(4)?;
-        let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
-        let filesystem = String::from_utf8_lossy(rest.next()?).into_owned();
-        let options = rest.nth(1).unwrap_or_default().to_vec();
-        Some(Self {
-            point: PathBuf::from(OsString::from_vec(unescape(point))),
-            filesystem,
-            options,
-        })
-    }
-
-    /// Whether an overlay has `path`, or something below it, among its layers.
-    fn overlays(&self, path: &Path) -> bool {
-        if self.filesystem != "overlay" {
-            return false;
-        }
-        let options = unescape(&self.options);
-        let options = String::from_utf8_lossy(&options);
-        options
-            .split([',', ':', '='])
-            .any(|part| Path::new(part).starts_with(path))
-    }
-}
-
-fn overlay_over(path: &Path) -> Outcome<Option<PathBuf>> {
-    let mut mounts = Mounted::read()?.into_iter();
-    Ok(mounts
-        .find(|mounted| mounted.overlays(path))
-        .map(|mounted| mounted.point))
-}
-
-/// `\040` and its like are bytes in octal.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
-        if *byte == b'\\'
-            && let Some((digits, after)) = tail.split_at_checked(3)
-            && let Ok(digits) = std::str::from_utf8(digits)
-            && let Ok(value) = u8::from_str_radix(digits, 8)
-        {
-            out.push(value);
-            rest = after;
-        } else {
-            out.push(*byte);
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -257,7 +249,7 @@ mod tests {
     #[test]
     fn odd_paths_are_refused() {
         for path in [
-            "", "/", "//", "a", "./a", "/a/../b", "/a/./b", "/..", "/a\0b",
+            "", "/", "//", "a", "./a", "/a/../b", "/a/./b", "/..", "/a\0b", "/proc", "//dev//x",
         ] {
             assert!(checked(path).is_err(), "{path:?}");
         }
@@ -277,28 +269,33 @@ mod tests {
     }
 
     #[test]
-    fn mountinfo_is_understood() {
-        let line = b"29 23 8:0 / /mnt/a\\040b rw,relatime shared:1 - ext4 /dev/sda rw,x=1";
-        let mounted = Mounted::parse(line).unwrap();
-        assert_eq!(mounted.point, Path::new("/mnt/a b"));
-        assert_eq!(mounted.filesystem, "ext4");
-        assert_eq!(mounted.options, b"rw,x=1");
-        assert!(Mounted::parse(b"").is_none());
-        assert!(Mounted::parse(b"1 2 3").is_none());
-        assert!(!Mounted::read().unwrap().is_empty());
+    fn only_what_was_put_there_is_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let mounts = Mounts::default();
+        symlink("/nowhere", at("foreign")).unwrap();
+        assert!(mounts.claim(&at("foreign")).unwrap().remove().is_err());
+        assert!(mounts.claim("/run").unwrap().remove().is_err());
+        mounts.claim(&at("missing")).unwrap().remove().unwrap();
+
+        let link = mounts.claim(&at("links/disk")).unwrap();
+        link.link(Path::new("/dev/null")).unwrap();
+        link.remove().unwrap();
+        assert!(!Path::new(&at("links/disk")).is_symlink());
+        assert!(Path::new(&at("foreign")).is_symlink());
     }
 
     #[test]
-    fn overlays_tell_their_layers() {
-        let line = b"40 1 0:30 / /m rw - overlay overlay rw,lowerdir=/l/1:/l/2,upperdir=/s/upper";
-        let overlay = Mounted::parse(line).unwrap();
-        for (path, uses) in [
-            ("/l/1", true),
-            ("/l/2", true),
-            ("/s", true),
-            ("/l/3", false),
-        ] {
-            assert_eq!(overlay.overlays(Path::new(path)), uses, "{path}");
+    fn nothing_is_mounted_through_a_symbolic_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        symlink("/", folder.join("link")).unwrap();
+        let mounts = Mounts::default();
+        for path in ["link", "link/x"] {
+            let claim = mounts.claim(folder.join(path).to_str().unwrap()).unwrap();
+            let failure = claim.mount("nothing", |_| Ok(())).unwrap_err();
+            assert!(failure.message.contains("symbolic link"), "{failure}");
         }
     }
 }

@@ -10,7 +10,9 @@ use std::{
 };
 
 use opengcs_bridge::message::CombinedLayers;
-use rustix::mount::{MountFlags, mount, mount_bind_recursive, mount_remount};
+use rustix::mount::{
+    MountFlags, UnmountFlags, mount, mount_bind_recursive, mount_remount, unmount,
+};
 
 use super::{Agent, Outcome, disk::folder, failed, invalid};
 
@@ -46,7 +48,9 @@ pub(super) fn add(agent: &Agent, layers: &CombinedLayers) -> Outcome<()> {
         return claim.mount(&only.display().to_string(), |path| {
             mount_bind_recursive(only, path)?;
             let read_only = MountFlags::BIND | MountFlags::RDONLY;
-            mount_remount(path, read_only, c"")
+            mount_remount(path, read_only, c"").inspect_err(|_| {
+                let _ = unmount(path, UnmountFlags::DETACH);
+            })
         });
     }
     let mut options = options(&lower, scratch.as_ref());
@@ -75,7 +79,7 @@ pub(super) fn add(agent: &Agent, layers: &CombinedLayers) -> Outcome<()> {
 
 /// Unmounts the overlay.
 pub(super) fn remove(agent: &Agent, layers: &CombinedLayers) -> Outcome<()> {
-    agent.mounts.claim(&layers.container_root_path)?.unmount()
+    agent.mounts.claim(&layers.container_root_path)?.remove()
 }
 
 /// The folders `upper` and `work`, made if they are not there.
