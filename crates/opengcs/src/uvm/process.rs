@@ -2,24 +2,22 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
+use opengcs_bridge::FIRST_STDIO_PORT;
 use opengcs_bridge::message::{
-    ExecuteRequest, ExecuteSettings, Nested, Request, RequestBase, ResizeRequest, Response,
-    SignalOptions, SignalRequest, StdioPorts, WaitRequest,
+    ExecuteRequest, ExecuteSettings, Nested, Request, RequestBase, ResizeRequest, StdioPorts,
 };
-use opengcs_bridge::{FIRST_STDIO_PORT, WAIT_FOREVER};
 use opengcs_machine::{Listener, Port, Stream};
-use tokio::sync::watch;
 
-use super::link::Link;
-use super::{UtilityVm, machine_error, unexpected};
+use super::{UtilityVm, machine_error};
 use crate::error::{Error, ErrorKind, Result};
 
+mod control;
 mod run;
 mod spec;
 mod stdio;
 
+use control::Control;
 pub use run::Output;
 pub(in crate::uvm) use run::read_bounded;
 pub use spec::ProcessSpec;
@@ -32,7 +30,7 @@ pub struct ExitStatus {
 }
 
 impl ExitStatus {
-    /// The exit code; 128 + n after signal n.
+    /// The exit code; 128 + n after signal n, or `u32::MAX` from an agent that does not tell which.
     #[must_use]
     pub fn code(self) -> u32 {
         self.code
@@ -54,14 +52,13 @@ impl ExitStatus {
 impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.signal() {
+            // What an agent in Go says of a process that a signal ended.
+            None if self.code == u32::MAX => write!(f, "a signal that is not known"),
             Some(signal) => write!(f, "exit code {} (signal {signal})", self.code),
             None => write!(f, "exit code {}", self.code),
         }
     }
 }
-
-/// How it ended, or why nobody knows.
-type Outcome = Result<ExitStatus, (ErrorKind, String)>;
 
 /// A process in the VM.
 ///
@@ -77,22 +74,6 @@ pub struct Process {
     /// Its standard error.
     pub stderr: Option<ProcessOutput>,
     control: Control,
-}
-
-/// The part of a [`Process`] without its streams: to signal and to wait.
-struct Control {
-    id: u32,
-    command: String,
-    link: Link,
-    limit: Duration,
-    exit: watch::Receiver<Option<Outcome>>,
-    kill_on_drop: bool,
-}
-
-impl fmt::Debug for Control {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} ({})", self.id, self.command)
-    }
 }
 
 impl UtilityVm {
@@ -123,28 +104,7 @@ impl UtilityVm {
             },
         });
         let inner = &self.inner;
-        let id = match inner.link.request(&request, Some(inner.timeout())).await {
-            Ok(Response::Executed(response)) => response.process_id,
-            Ok(_) => return Err(unexpected("ExecuteProcess")),
-            Err(error) => {
-                return Err(Error::new(
-                    error.kind(),
-                    format!("cannot run {:?} in the VM", spec.shown()),
-                )
-                .caused_by(error));
-            }
-        };
-        let (sender, exit) = watch::channel(None);
-        let waiter = tokio::spawn(wait_for(inner.link.clone(), id, sender));
-        inner.keep(waiter.abort_handle());
-        let control = Control {
-            id,
-            command: spec.shown(),
-            link: inner.link.clone(),
-            limit: inner.timeout(),
-            exit,
-            kill_on_drop: true,
-        };
+        let control = control::start(inner, request, spec.shown()).await?;
         // From here on a dropped future kills the process, which nobody would know of otherwise.
         let mut process = Process {
             stdin: None,
@@ -178,29 +138,6 @@ impl UtilityVm {
         process.control.kill_on_drop = spec.kill_on_drop;
         Ok(process)
     }
-}
-
-/// Waits in the guest until the process ends; over every reconnection, because processes outlive
-/// connections.
-async fn wait_for(link: Link, id: u32, exit: watch::Sender<Option<Outcome>>) {
-    let request = Request::WaitForProcess(WaitRequest {
-        base: RequestBase::utility_vm(),
-        process_id: id,
-        timeout_in_ms: WAIT_FOREVER,
-    });
-    let outcome = loop {
-        match link.request(&request, None).await {
-            Ok(Response::Exited(response)) => {
-                break Ok(ExitStatus {
-                    code: response.exit_code,
-                });
-            }
-            Ok(_) => break Err((ErrorKind::Protocol, unexpected("WaitForProcess").report())),
-            Err(error) if error.kind() == ErrorKind::ConnectionLost => {}
-            Err(error) => break Err((error.kind(), error.report())),
-        }
-    };
-    exit.send_replace(Some(outcome));
 }
 
 impl Process {
@@ -273,82 +210,6 @@ impl Process {
     #[doc(alias = "Close")]
     pub fn close(mut self) {
         self.control.kill_on_drop = false;
-    }
-}
-
-impl Control {
-    async fn wait(&self) -> Result<ExitStatus> {
-        let mut exit = self.exit.clone();
-        let outcome = match exit.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone(),
-            Err(_) => None,
-        };
-        self.known(outcome.unwrap_or_else(|| {
-            Err((
-                ErrorKind::MachineEnded,
-                "the VM was dropped by its owner".into(),
-            ))
-        }))
-    }
-
-    /// Why the process ended without a status, when that turns out within a moment: a stream that
-    /// breaks is often the first sign of a VM that has died.
-    async fn why_ended(&self) -> Option<Error> {
-        const MOMENT: Duration = Duration::from_secs(2);
-        tokio::time::timeout(MOMENT, self.wait()).await.ok()?.err()
-    }
-
-    fn known(&self, outcome: Outcome) -> Result<ExitStatus> {
-        outcome.map_err(|(kind, why)| {
-            Error::new(
-                kind,
-                format!("how {:?} ended is not known: {why}", self.command),
-            )
-        })
-    }
-
-    async fn signal(&self, signal: i32) -> Result<()> {
-        if !(1..=64).contains(&signal) {
-            return Err(Error::invalid(format!(
-                "{signal} is no signal; Linux has 1 to 64"
-            )));
-        }
-        let request = Request::SignalProcess(SignalRequest {
-            base: RequestBase::utility_vm(),
-            process_id: self.id,
-            options: SignalOptions { signal },
-        });
-        self.ask(&request, "signal").await
-    }
-
-    async fn ask(&self, request: &Request, what: &str) -> Result<()> {
-        match self.link.request(request, Some(self.limit)).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Error::new(
-                super::kind_of_refusal(&error),
-                format!("cannot {what} process {} ({})", self.id, self.command),
-            )
-            .caused_by(error)),
-        }
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        if !self.kill_on_drop || self.exit.borrow().is_some() {
-            return;
-        }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let request = Request::SignalProcess(SignalRequest {
-                base: RequestBase::utility_vm(),
-                process_id: self.id,
-                options: SignalOptions::default(),
-            });
-            let (link, limit) = (self.link.clone(), self.limit);
-            runtime.spawn(async move {
-                let _ = link.request(&request, Some(limit)).await;
-            });
-        }
     }
 }
 

@@ -9,9 +9,11 @@ use super::UtilityVm;
 use crate::error::Result;
 
 /// For the agent to end processes, sync and unmount.
-const GUEST: Duration = Duration::from_secs(6);
+const GUEST: Duration = Duration::from_secs(5);
 /// For the power button.
-const MACHINE: Duration = Duration::from_secs(1);
+const MACHINE: Duration = Duration::from_millis(500);
+/// For the end by force. All three together are less than ten seconds.
+const FORCE: Duration = Duration::from_millis(4400);
 
 /// How a VM was brought to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +67,8 @@ impl UtilityVm {
         if let Ok(Some(exit)) = tokio::time::timeout(MACHINE, pressed).await {
             return Ok(how(&exit));
         }
-        inner.machine.terminate().await;
+        // It keeps to less by itself; a backend that does not must not hold the caller.
+        let _ = tokio::time::timeout(FORCE, inner.machine.terminate()).await;
         Ok(Stopped::Killed)
     }
 

@@ -43,6 +43,8 @@ enum Guest {
     HoldsDisks,
     /// Does not power off when asked.
     Stubborn,
+    /// Signals no process of the VM itself, as the agent in Go, and tells no signal in an exit code.
+    Foreign,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,7 @@ struct Fake {
     changes: Arc<Mutex<Vec<String>>>,
     power_offs: Mutex<u32>,
     seed: Arc<Mutex<Vec<u8>>>,
+    processes: Exits,
 }
 
 impl Fake {
@@ -70,6 +73,7 @@ impl Fake {
             changes: Arc::default(),
             power_offs: Mutex::new(0),
             seed: Arc::default(),
+            processes: Arc::default(),
         })
     }
 
@@ -99,7 +103,7 @@ impl Machine for Fake {
             ports: Arc::clone(&self.ports),
             exit: self.exit.clone(),
             changes: Arc::clone(&self.changes),
-            processes: Arc::default(),
+            processes: Arc::clone(&self.processes),
         };
         match self.guest {
             Guest::Silent => {}
@@ -215,7 +219,7 @@ impl Machine for Fake {
     }
 }
 
-type Exits = Arc<Mutex<HashMap<u32, watch::Receiver<Option<u32>>>>>;
+type Exits = Arc<Mutex<HashMap<u32, watch::Sender<Option<u32>>>>>;
 
 #[derive(Clone)]
 struct RunningGuest {
@@ -283,7 +287,7 @@ impl RunningGuest {
                     .lock()
                     .unwrap()
                     .get(&request.process_id)
-                    .cloned();
+                    .map(watch::Sender::subscribe);
                 match exit {
                     Some(mut exit) => {
                         let code = exit.wait_for(Option::is_some).await.ok()?.unwrap();
@@ -322,11 +326,15 @@ impl RunningGuest {
                 }
                 return None;
             }
+            Request::SignalProcess(_) if self.kind == Guest::Foreign => {
+                Err(Failure::new(HResult::SYSTEM_NOT_FOUND, ""))
+            }
             _ => Err(Failure::new(HResult::NOT_IMPLEMENTED, "not served")),
         })
     }
 
-    /// `cat`, `exit N`, `say WORDS`, `hang`, `die`, `exportSandbox -path PATH`; else no such program.
+    /// `cat`, `exit N`, `say WORDS`, `hang`, `slow` (to start), `die`, `exportSandbox -path PATH`, and for
+    /// a foreign agent `kill -N PID`; else no such program.
     async fn execute(
         &self,
         request: opengcs_bridge::message::ExecuteRequest,
@@ -342,7 +350,10 @@ impl RunningGuest {
         } else {
             parameters.command_args.clone()
         };
-        let known = ["cat", "exit", "say", "hang", "die", "exportSandbox"];
+        let mut known = vec!["cat", "exit", "say", "hang", "slow", "die", "exportSandbox"];
+        if self.kind == Guest::Foreign {
+            known.push("kill");
+        }
         if !known.contains(&words[0].as_str()) {
             return Err(Failure::new(
                 HResult::FAIL,
@@ -361,10 +372,18 @@ impl RunningGuest {
         let stdout = dial(stdio.stdout).transpose()?;
         let stderr = dial(stdio.stderr).transpose()?;
         let id = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (sender, exit) = watch::channel(None);
-        self.processes.lock().unwrap().insert(id, exit);
+        let sender = watch::Sender::new(None);
+        self.processes.lock().unwrap().insert(id, sender.clone());
         let machine = self.exit.clone();
         let streams = [stdin, stdout, stderr];
+        if words[0] == "slow" {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        if words[0] == "kill" {
+            let target: u32 = words[2].parse().unwrap();
+            let processes = self.processes.lock().unwrap();
+            processes[&target].send_replace(Some(u32::MAX));
+        }
         tokio::spawn(async move {
             let code = act(&words, &parameters, streams, &machine).await;
             sender.send_replace(Some(code));
@@ -390,6 +409,7 @@ async fn act(
             0
         }
         "exit" => words[1].parse().unwrap(),
+        "kill" => 0,
         "say" => {
             let said = format!("{} in {}\n", words[1], parameters.working_directory);
             stdout

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::uvm::shortened;
 
 /// The folders in which programs are looked for, as the seed has them.
-const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const USUAL_FOLDER: &str = "/bin";
 
 /// What to run in the VM.

@@ -117,6 +117,44 @@ async fn an_agent_without_signals_is_told() {
 }
 
 #[tokio::test]
+async fn a_foreign_agents_process_is_killed_from_inside() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Foreign);
+    let vm = bench.start(&machine).await.unwrap();
+    let mut process = vm.run_process("hang").await.unwrap();
+    process.kill().await.unwrap();
+    let status = process.wait().await.unwrap();
+    assert_eq!((status.code(), status.signal()), (u32::MAX, None));
+    assert_eq!(status.to_string(), "a signal that is not known");
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_leaves_no_process() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Foreign);
+    let vm = bench.start(&machine).await.unwrap();
+    let given_up = tokio::time::timeout(Duration::from_millis(50), vm.run_process("slow"));
+    assert!(given_up.await.is_err());
+    let ended = async {
+        loop {
+            // The first that was started is the one; the other is the `kill`.
+            let exit = {
+                let processes = machine.processes.lock().unwrap();
+                let first = processes.keys().min().copied();
+                first.and_then(|first| *processes[&first].borrow())
+            };
+            if exit == Some(u32::MAX) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn input_that_cannot_be_read_is_the_error() {
     struct Broken;
     impl tokio::io::AsyncRead for Broken {
