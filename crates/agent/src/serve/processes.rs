@@ -9,7 +9,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -42,6 +42,8 @@ const WAKE: u64 = 0;
 
 pub(super) struct Processes {
     table: Mutex<Table>,
+    /// Told when the sending of an exit code has come to its end.
+    answered: Condvar,
     epoll: OwnedFd,
     wake: OwnedFd,
 }
@@ -66,6 +68,8 @@ struct Record {
     serial: u64,
     handle: OwnedFd,
     exit_code: Option<u32>,
+    /// Whether its exit code is being sent: whether it is collected is known when that is done.
+    answering: bool,
     waiters: Vec<Waiter>,
     terminal: Option<Weak<OwnedFd>>,
 }
@@ -81,6 +85,7 @@ impl Processes {
     pub(super) fn start() -> io::Result<Arc<Self>> {
         let processes = Arc::new(Self {
             table: Mutex::default(),
+            answered: Condvar::new(),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         });
@@ -127,6 +132,7 @@ impl Processes {
                 serial,
                 handle,
                 exit_code: None,
+                answering: false,
                 waiters: Vec::new(),
                 terminal,
             },
@@ -143,12 +149,22 @@ impl Processes {
         ticket: Ticket,
     ) {
         let failure = {
-            let mut table = self.table();
+            let being_answered = |table: &mut Table| {
+                table
+                    .records
+                    .get(&pid)
+                    .is_some_and(|record| record.answering)
+            };
+            let mut table = self
+                .answered
+                .wait_while(self.table(), being_answered)
+                .unwrap_or_else(PoisonError::into_inner);
             let crowded = table.waiters >= MOST_WAITERS;
             match table.records.get_mut(&pid) {
                 None => unknown(pid),
                 Some(record) => {
                     if let Some(exit_code) = record.exit_code {
+                        record.answering = true;
                         let serial = record.serial;
                         drop(table);
                         let identity = Identity { pid, serial };
@@ -323,6 +339,7 @@ impl Processes {
         record.exit_code = Some(exit_code);
         let serial = record.serial;
         let waiters = std::mem::take(&mut record.waiters);
+        record.answering = !waiters.is_empty();
         table.waiters -= waiters.len();
         let identity = Identity { pid, serial };
         table.exited.push_back(identity);
@@ -361,7 +378,12 @@ impl Processes {
         }
         if collected {
             self.collect(identity);
+        } else if let Some(record) = self.table().records.get_mut(&identity.pid)
+            && record.serial == identity.serial
+        {
+            record.answering = false;
         }
+        self.answered.notify_all();
     }
 
     /// Reaps a process that has ended, and forgets it, unless somebody else already has.
