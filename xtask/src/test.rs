@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         vm_tests.env("OPENGCS_DATA_DIR", &data);
         vm_tests.env("OPENGCS_TEST_KERNEL", data.join("bootx64.efi"));
         vm_tests.env("OPENGCS_TEST_MODULES", data.join("modules"));
-        vm_tests.env("OPENGCS_TEST_INITRD", data.join("initrd.img"));
+        vm_tests.env("OPENGCS_TEST_CLI", run::target_dir().join("debug/opengcs"));
         all_ran &= tests(&mut vm_tests, options, &mut count)?;
     }
     let Count {

@@ -4,6 +4,7 @@
     reason = "a test program says on its terminal why it cannot start"
 )]
 
+mod command_line;
 mod disks;
 mod endings;
 mod exports;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     trials.extend(tools::trials());
     trials.extend(starts::trials());
     trials.extend(endings::trials());
+    trials.extend(command_line::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The shared VM must end as every other: asked, and leaving nothing.
     if let Err(error) = fixture::stop_shared_vm() {
