@@ -77,15 +77,31 @@ pub(super) fn unplug(_agent: &Agent, device: ScsiDevice) -> Outcome<()> {
     if !folder.exists() {
         return Ok(());
     }
-    if let Some(name) = sysfs.block(host, device.lun, 0) {
-        settle(&Path::new("/dev").join(name))?;
-    }
+    let flushed = match sysfs.block(host, device.lun, 0) {
+        Some(name) => flush(&Path::new("/dev").join(name))?,
+        None => Ok(()),
+    };
     let delete = folder.join("delete");
-    fs::write(&delete, "1").map_err(|error| failed(format!("{}: {error}", delete.display())))
+    fs::write(&delete, "1").map_err(|error| failed(format!("{}: {error}", delete.display())))?;
+    flushed
 }
 
-/// Flushes a disk, and makes sure that nothing uses it.
-fn settle(device: &Path) -> Outcome<()> {
+/// Makes sure that nothing uses a disk, and flushes it. That its last bytes cannot be written (the
+/// host's disk is full, say) is told, and is no reason to keep it for ever.
+fn flush(device: &Path) -> Outcome<Outcome<()>> {
+    let Some(disk) = unused(device)? else {
+        return Ok(Ok(()));
+    };
+    Ok(disk.sync_all().map_err(|error| {
+        failed(format!(
+            "flush {}: {error}; what was written last is lost, and the disk is let go of",
+            device.display()
+        ))
+    }))
+}
+
+/// Opens a disk that nothing uses; `None` when there is nothing to open.
+fn unused(device: &Path) -> Outcome<Option<fs::File>> {
     let begin = Instant::now();
     loop {
         let exclusive = fs::OpenOptions::new()
@@ -95,11 +111,7 @@ fn settle(device: &Path) -> Outcome<()> {
         let busy =
             |error: &std::io::Error| error.raw_os_error() == Some(Errno::BUSY.raw_os_error());
         match exclusive {
-            Ok(disk) => {
-                return disk
-                    .sync_all()
-                    .map_err(|error| failed(format!("flush {}: {error}", device.display())));
-            }
+            Ok(disk) => return Ok(Some(disk)),
             Err(error) if busy(&error) && begin.elapsed() < SETTLES => {
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -110,7 +122,7 @@ fn settle(device: &Path) -> Outcome<()> {
                 )));
             }
             // No medium or no node: nothing can be flushed, and nothing uses it.
-            Err(_) => return Ok(()),
+            Err(_) => return Ok(None),
         }
     }
 }
