@@ -1,9 +1,13 @@
 //! What can go wrong in a conversion, and where: one error with the file, tar entry and offset it happened at.
 
+mod ext4;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+
+pub(crate) use ext4::from_ext4;
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

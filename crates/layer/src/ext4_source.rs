@@ -3,9 +3,9 @@
 use opengcs_ext4::{FileType, Inode, InodeNo, Reader, SegmentKind};
 use positioned_io::ReadAt;
 
+use crate::error::from_ext4;
 use crate::export::{Facts, Source};
 use crate::tar::Run;
-use crate::unpack::from_ext4;
 use crate::{Error, Result};
 
 /// Reads nodes of an image.

@@ -8,9 +8,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::details::{LayerVhdDetails, layer_vhd_details};
+use crate::error::from_ext4;
 use crate::to_disk::from_vhd;
 use crate::to_tar::open_disk;
-use crate::unpack::from_ext4;
 use crate::{Error, Result};
 
 /// What was found.

@@ -220,7 +220,9 @@ mod tests {
 
     #[test]
     fn all_bytes_arrive_in_order() {
-        let data: Vec<u8> = (0..10_000_000u32).map(|i| (i * 7).to_le_bytes()[1]).collect();
+        let data: Vec<u8> = (0..10_000_000u32)
+            .map(|i| (i * 7).to_le_bytes()[1])
+            .collect();
         let got = run(&data[..], |mut incoming| {
             let mut got = Vec::new();
             incoming.read_to_end(&mut got).unwrap();

@@ -11,10 +11,10 @@ use opengcs_ext4::{Metadata, Timestamp, Writer};
 use opengcs_vhd::{Disk, Format};
 use sha2::{Digest, Sha256};
 
+use crate::error::from_ext4;
 use crate::filesystem::FilesystemOptions;
 use crate::to_disk::{Growing, from_vhd, publish};
 use crate::to_tar::open_disk;
-use crate::unpack::from_ext4;
 use crate::{Error, Existing, NewFile, Result, copy_file};
 
 /// The size of a scratch disk unless another is chosen, in bytes: 20 GiB.

@@ -6,6 +6,7 @@
 
 use opengcs_ext4::{Device, Timestamp, Xattr};
 
+mod acl;
 mod decode;
 mod encode;
 mod header;

@@ -10,8 +10,9 @@ use positioned_io::WriteAt;
 
 use crate::control::Control;
 use crate::decompress::{Compression, Decompressor};
+use crate::error::from_ext4;
 use crate::filesystem::FilesystemOptions;
-use crate::unpack::{TarWhiteouts, UnpackOptions, Unpacked, from_ext4, unpack};
+use crate::unpack::{TarWhiteouts, UnpackOptions, Unpacked, unpack};
 use crate::{Error, ErrorKind, Existing, NewFile, Result, Warnings, pipeline};
 
 /// A disk that is made whole after its size is known, not when the file system is flushed.

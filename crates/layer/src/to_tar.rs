@@ -10,10 +10,10 @@ use positioned_io::ReadAt;
 
 use crate::control::Control;
 use crate::decompress::Compression;
+use crate::error::from_ext4;
 use crate::export::{DiskWhiteouts, ExportOptions, Written, export};
 use crate::ext4_source::Ext4Source;
 use crate::to_disk::from_vhd;
-use crate::unpack::from_ext4;
 use crate::{Error, Result, Warnings, pipeline};
 
 /// The folder in a sandbox that holds what overlayfs has changed.
@@ -156,7 +156,33 @@ pub fn folder_to_tar(
 /// Opens the file system in a disk file of any format.
 pub(crate) fn open_ext4(path: &Path) -> Result<Reader<Disk<File>>> {
     let disk = open_disk(path)?;
-    Reader::open(disk).map_err(|error| from_ext4(error).with_path(path))
+    let other = other_content(&disk);
+    Reader::open(disk).map_err(|error| {
+        match other {
+            Some(what) => Error::corrupt(format!(
+                "no file system is in it: it is {what}; a VHD, VHDX or raw disk with ext4 is needed"
+            )),
+            None => from_ext4(error),
+        }
+        .with_path(path)
+    })
+}
+
+/// What the disk's first bytes belong to, where that is something well known that is no ext4.
+fn other_content(disk: &impl ReadAt) -> Option<&'static str> {
+    let mut start = [0; 512];
+    let length = disk.read_at(0, &mut start).ok()?;
+    Some(match start.get(..length)? {
+        [b'Q', b'F', b'I', 0xfb, ..] => "a qcow2 image",
+        [b'K', b'D', b'M', b'V', ..] => "a VMDK image",
+        [b'h', b's', b'q', b's', ..] => "a squashfs image",
+        [b'X', b'F', b'S', b'B', ..] => "an XFS file system",
+        [0x1f, 0x8b, ..] => "compressed with gzip",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "compressed with zstd",
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "compressed with xz",
+        _ if start.get(257..262) == Some(b"ustar") => "a tar",
+        _ => return None,
+    })
 }
 
 /// Opens a disk file of any format for reading.

@@ -12,14 +12,18 @@
 //!   opaque.
 //! - The root's own entry (`./`) sets the root's metadata.
 
+mod attributes;
+
 use std::collections::HashSet;
 use std::io::BufRead;
 
-use opengcs_ext4::{self as ext4, Device, FileType, Metadata, NodeId, Timestamp, Writer, Xattr};
+use opengcs_ext4::{Device, FileType, Metadata, NodeId, Timestamp, Writer, Xattr};
 use positioned_io::WriteAt;
 
+use attributes::{Attributes, implied, metadata, type_name};
+
 use crate::control::{Control, Meter, Progress};
-use crate::error::Name;
+use crate::error::{Name, from_ext4};
 use crate::path::components;
 use crate::tar::{Chunk, Decoder, Entry, EntryKind};
 use crate::warning::Warnings;
@@ -69,7 +73,11 @@ pub(crate) fn unpack<R: BufRead, W: WriteAt>(
     let mut meter = Meter::new(control);
     let mut entries = 0;
     control.check()?;
-    while let Some(entry) = decoder.next_entry()? {
+    let mut attributes = Attributes::default();
+    while let Some(mut entry) = decoder.next_entry()? {
+        attributes
+            .take(&mut entry, &mut unpacker.warnings)
+            .map_err(|error| error.with_entry(&entry.path, entry.offset))?;
         unpacker
             .apply(&entry, &mut decoder, &mut |bytes| {
                 meter.step(Progress { entries, bytes })
@@ -380,76 +388,4 @@ impl<W: WriteAt> Unpacker<'_, W> {
         }
         Ok(())
     }
-}
-
-fn implied(time: Timestamp) -> Metadata {
-    Metadata {
-        mode: 0o755,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        crtime: time,
-        ..Metadata::default()
-    }
-}
-
-fn metadata(entry: &Entry) -> Metadata {
-    Metadata {
-        mode: entry.mode,
-        uid: entry.uid,
-        gid: entry.gid,
-        atime: entry.atime.unwrap_or(entry.mtime),
-        mtime: entry.mtime,
-        ctime: entry.ctime.unwrap_or(entry.mtime),
-        crtime: entry.mtime,
-        xattrs: entry.xattrs.clone(),
-    }
-}
-
-fn type_name(file_type: FileType) -> &'static str {
-    match file_type {
-        FileType::File => "a file",
-        FileType::Directory => "a directory",
-        FileType::Symlink => "a symbolic link",
-        FileType::CharDevice => "a character device",
-        FileType::BlockDevice => "a block device",
-        FileType::Fifo => "a fifo",
-        FileType::Socket => "a socket",
-    }
-}
-
-/// An error of the image's writer or reader as one of ours.
-pub(crate) fn from_ext4(error: ext4::Error) -> Error {
-    use std::error::Error as _;
-    let kind = match error.kind() {
-        ext4::ErrorKind::Corrupt => ErrorKind::Corrupt,
-        ext4::ErrorKind::Unsupported | ext4::ErrorKind::TooLarge => ErrorKind::Unsupported,
-        ext4::ErrorKind::NoSpace => ErrorKind::NoSpace,
-        ext4::ErrorKind::InvalidInput
-        | ext4::ErrorKind::AlreadyExists
-        | ext4::ErrorKind::WrongType => ErrorKind::InvalidInput,
-        ext4::ErrorKind::NotFound => ErrorKind::NotFound,
-        _ => {
-            let full = error
-                .source()
-                .and_then(|source| source.downcast_ref::<std::io::Error>())
-                .is_some_and(|source| {
-                    matches!(
-                        source.kind(),
-                        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-                    )
-                });
-            if full {
-                ErrorKind::NoSpace
-            } else {
-                ErrorKind::Io
-            }
-        }
-    };
-    let message = match kind {
-        ErrorKind::NoSpace if error.kind() == ext4::ErrorKind::Io => "the disk is full",
-        ErrorKind::Io => "cannot read or write the file system",
-        _ => return Error::new(kind, error.to_string()),
-    };
-    Error::new(kind, message).with_source(error)
 }

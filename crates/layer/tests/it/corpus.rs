@@ -5,7 +5,7 @@ use opengcs_layer::{ErrorKind, FilesystemOptions, TarToExt4Options, TarWhiteouts
 use crate::forge::{Header, Tar, base256, gnu_sparse_tail, octal, pax_records};
 use crate::{judge, listing};
 
-enum Expect {
+pub enum Expect {
     /// The lines of the listing.
     Tree(&'static [&'static str]),
     /// An error of this kind, whose line has all of these in it.
@@ -17,7 +17,7 @@ use Expect::{Error, Tree};
 const CORRUPT: ErrorKind = ErrorKind::Corrupt;
 const UNSUPPORTED: ErrorKind = ErrorKind::Unsupported;
 
-type Case = (&'static str, Vec<u8>, Expect);
+pub type Case = (&'static str, Vec<u8>, Expect);
 
 fn basics() -> Vec<Case> {
     let name255 = "n".repeat(255);
@@ -982,6 +982,11 @@ fn damaged() -> Vec<Case> {
         ),
         ("empty input", Vec::new(), Error(CORRUPT, &["empty"])),
         (
+            "nothing, compressed",
+            b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0".to_vec(),
+            Error(CORRUPT, &["empty"]),
+        ),
+        (
             "cut within content",
             whole[..3000].to_vec(),
             Error(
@@ -1249,7 +1254,7 @@ fn sparse() -> Vec<Case> {
     ]
 }
 
-fn options() -> TarToExt4Options {
+pub fn options() -> TarToExt4Options {
     TarToExt4Options {
         filesystem: FilesystemOptions {
             lost_found: false,
@@ -1308,7 +1313,7 @@ fn judge(case: &Case, options: &TarToExt4Options) -> Option<String> {
     }
 }
 
-fn check(cases: &[Case], options: &TarToExt4Options) {
+pub fn check(cases: &[Case], options: &TarToExt4Options) {
     let wrong: Vec<String> = cases
         .iter()
         .filter_map(|case| judge(case, options).map(|what| format!("{}: {what}", case.0)))

@@ -344,3 +344,18 @@ fn label_uuid_journal_and_lost_found_are_chosen() {
     let error = tar_to_disk(&sample()[..], &path, &options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
+
+#[test]
+fn what_is_no_disk_file_is_called_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    let tar = Tar::new().file("a", "1").end();
+    for (start, name) in [(&b"QFI\xfb"[..], "qcow2"), (&tar[..], "a tar")] {
+        let mut bytes = start.to_vec();
+        bytes.resize(1 << 20, 0);
+        fs::write(&path, bytes).unwrap();
+        let error = disk_to_tar(&path, Vec::new(), &DiskToTarOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}

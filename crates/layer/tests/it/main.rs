@@ -8,6 +8,7 @@
     reason = "tests fail by panicking, their numbers are small, and their modules are nobody else's"
 )]
 
+mod attributes;
 mod copy;
 mod corpus;
 mod details;

@@ -1,0 +1,144 @@
+//! Takes bytes and blocks from the tar: where it ends, and what may stand behind its end.
+
+use std::io::BufRead;
+
+use super::Decoder;
+use crate::tar::header::{BLOCK, Header};
+use crate::{Error, Result};
+
+impl<R: BufRead> Decoder<R> {
+    /// Reads on to the end of the input, so that its own checks are made.
+    pub(crate) fn drain(&mut self) -> Result<()> {
+        self.settle();
+        let start = self.position;
+        let mut zeros = true;
+        loop {
+            let buffer = self
+                .input
+                .fill_buf()
+                .map_err(|error| Error::io("cannot read the tar", error))?;
+            if buffer.is_empty() {
+                break;
+            }
+            zeros = zeros && buffer.iter().all(|byte| *byte == 0);
+            let length = buffer.len();
+            self.input.consume(length);
+            self.position += length as u64;
+        }
+        // A disk image begins as an empty tar does.
+        if !zeros && start <= 2 * BLOCK as u64 {
+            return Err(Error::corrupt(
+                "no tar: there is no entry before its end, and other data behind it",
+            ));
+        }
+        if !zeros {
+            self.warnings.push(
+                b"",
+                format!("what follows the end of the tar at byte {start} is ignored"),
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.input.consume(std::mem::take(&mut self.lent));
+    }
+
+    pub(super) fn fill(&mut self) -> Result<usize> {
+        self.input
+            .fill_buf()
+            .map(<[u8]>::len)
+            .map_err(|error| Error::io("cannot read the tar", error))
+    }
+
+    pub(super) fn skip(&mut self, mut count: u64, name: &[u8], offset: u64) -> Result<()> {
+        while count > 0 {
+            let there = self.fill()?;
+            if there == 0 {
+                return Err(Error::corrupt(format!(
+                    "the tar ends at byte {} within this entry's content",
+                    self.position
+                ))
+                .with_entry(name, offset));
+            }
+            let step = usize::try_from(count).map_or(there, |count| count.min(there));
+            self.input.consume(step);
+            self.position += step as u64;
+            count -= step as u64;
+        }
+        Ok(())
+    }
+
+    /// Fills `block`; how many bytes there were is less only at the end.
+    pub(super) fn read_block(&mut self, block: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        while done < block.len() {
+            let buffer = self
+                .input
+                .fill_buf()
+                .map_err(|error| Error::io("cannot read the tar", error))?;
+            if buffer.is_empty() {
+                break;
+            }
+            let step = buffer.len().min(block.len() - done);
+            block[done..done + step].copy_from_slice(&buffer[..step]);
+            self.input.consume(step);
+            self.position += step as u64;
+            done += step;
+        }
+        Ok(done)
+    }
+
+    /// The next header; `None` at the end of the tar or, without end blocks, of the input.
+    pub(super) fn read_header(&mut self) -> Result<Option<Header>> {
+        let offset = self.position;
+        let mut header = Header([0; BLOCK]);
+        match self.read_block(&mut header.0)? {
+            BLOCK => {}
+            0 if offset == 0 => {
+                return Err(Error::corrupt("the input is empty: not a tar stream"));
+            }
+            0 => {
+                // Written by some tools, and what a stream that broke off between entries looks like.
+                self.warnings.push(
+                    b"",
+                    format!("the tar stops at byte {offset} without its end mark: perhaps it is cut short"),
+                );
+                self.ended = true;
+                return Ok(None);
+            }
+            short if offset == 0 => {
+                return Err(Error::corrupt(format!(
+                    "the input is no tar stream: it has {short} bytes, and a header takes {BLOCK}"
+                )));
+            }
+            short => {
+                return Err(Error::corrupt(format!(
+                    "the tar ends within a header ({short} of {BLOCK} bytes)"
+                ))
+                .with_offset(offset));
+            }
+        }
+        if header.is_zero() {
+            let mut second = Header([0; BLOCK]);
+            self.read_block(&mut second.0)?;
+            if !second.is_zero() {
+                return Err(Error::corrupt(
+                    "a single block of zeros stands where a header or the end should be",
+                )
+                .with_offset(offset));
+            }
+            self.ended = true;
+            return Ok(None);
+        }
+        if !header.checksum_fits() {
+            let message = if offset == 0 {
+                "the input is no tar stream: the first header's checksum does not fit"
+            } else {
+                "the header's checksum does not fit"
+            };
+            return Err(Error::corrupt(message).with_offset(offset));
+        }
+        Ok(Some(header))
+    }
+}

@@ -1,0 +1,93 @@
+//! Decides which metadata a node gets from its entry.
+//!
+//! Attributes of namespaces that Linux does not know (macOS's `com.apple.…`)
+//! are left out with a warning. What is kept stays in memory until the image is
+//! finished, so it has a limit; records of a global header count for each entry.
+
+use opengcs_ext4::{FileType, Metadata, Timestamp};
+
+use crate::tar::Entry;
+use crate::warning::Warnings;
+use crate::{Error, Result};
+
+/// The prefixes of the attributes' names that ext4 has a place for.
+const NAMESPACES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system."];
+/// Bytes of attributes in a whole tar, and for each entry of it on top.
+const MOST: u64 = 64 << 20;
+const MOST_PER_ENTRY: u64 = 1024;
+
+/// How many bytes of attributes are held.
+#[derive(Default)]
+pub(super) struct Attributes {
+    entries: u64,
+    bytes: u64,
+}
+
+impl Attributes {
+    /// Takes from `entry` what has no place, and counts the rest.
+    pub(super) fn take(&mut self, entry: &mut Entry, warnings: &mut Warnings) -> Result<()> {
+        let path = &entry.path;
+        entry.xattrs.retain(|xattr| {
+            let known = NAMESPACES
+                .iter()
+                .any(|prefix| xattr.name.len() > prefix.len() && xattr.name.starts_with(prefix));
+            if !known {
+                let name = String::from_utf8_lossy(&xattr.name);
+                warnings.push(
+                    path,
+                    format!("its attribute {name:?} is left out: Linux has no such namespace"),
+                );
+            }
+            known
+        });
+        self.entries += 1;
+        self.bytes += entry
+            .xattrs
+            .iter()
+            .map(|xattr| (xattr.name.len() + xattr.value.len()) as u64)
+            .sum::<u64>();
+        if self.bytes > MOST + MOST_PER_ENTRY.saturating_mul(self.entries) {
+            return Err(Error::unsupported(format!(
+                "the extended attributes up to here take {} bytes, too many to hold",
+                self.bytes
+            )));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn implied(time: Timestamp) -> Metadata {
+    Metadata {
+        mode: 0o755,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        crtime: time,
+        ..Metadata::default()
+    }
+}
+
+pub(super) fn metadata(entry: &Entry) -> Metadata {
+    Metadata {
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        atime: entry.atime.unwrap_or(entry.mtime),
+        mtime: entry.mtime,
+        ctime: entry.ctime.unwrap_or(entry.mtime),
+        crtime: entry.mtime,
+        xattrs: entry.xattrs.clone(),
+    }
+}
+
+pub(super) fn type_name(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::File => "a file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::CharDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        FileType::Fifo => "a fifo",
+        FileType::Socket => "a socket",
+    }
+}

@@ -1,0 +1,113 @@
+//! Attributes, labels and access control lists in tars: what is kept, left out and too much.
+
+use opengcs_layer::{ErrorKind, tar_to_ext4};
+
+use crate::corpus::{
+    Case,
+    Expect::{Error, Tree},
+    check, options,
+};
+use crate::forge::Tar;
+
+fn warnings(tar: &[u8]) -> Vec<String> {
+    let converted = tar_to_ext4(tar, Vec::new(), &options()).unwrap();
+    converted.warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn labels_and_lists_in_text_form_become_xattrs() {
+    let acl = b"user::rw-,user:1000:r--,group::r--,mask::r--,other::r--";
+    let cases: Vec<Case> = vec![
+        (
+            "SELinux label as GNU tar tells it",
+            Tar::new()
+                .pax(b'x', &[("RHT.security.selinux", b"u:r:t:s0")])
+                .file("a", "1")
+                .end(),
+            Tree(&["a =1 {security.selinux=u:r:t:s0\\x00}"]),
+        ),
+        (
+            "access control list of numbers",
+            Tar::new()
+                .pax(b'x', &[("SCHILY.acl.access", acl)])
+                .file("a", "1")
+                .end(),
+            Tree(&["a =1 {system.posix_acl_access=#44}"]),
+        ),
+        (
+            "default access control list of star",
+            Tar::new()
+                .pax(
+                    b'x',
+                    &[(
+                        "SCHILY.acl.default",
+                        b"user::rwx,user:joe:r-x:1000,group::r-x,mask::r-x,other::r-x",
+                    )],
+                )
+                .dir("d")
+                .end(),
+            Tree(&["d/ {system.posix_acl_default=#44}"]),
+        ),
+        (
+            "access control list that the mode says already",
+            Tar::new()
+                .pax(
+                    b'x',
+                    &[("SCHILY.acl.access", b"user::rw-,group::r--,other::r--")],
+                )
+                .file("a", "1")
+                .end(),
+            Tree(&["a =1"]),
+        ),
+    ];
+    check(&cases, &options());
+}
+
+#[test]
+fn attributes_of_other_systems_are_left_out_with_a_warning() {
+    let tar = Tar::new()
+        .pax(
+            b'x',
+            &[
+                ("LIBARCHIVE.xattr.com.apple.provenance", b"AQAA"),
+                ("SCHILY.xattr.com.apple.provenance", b"\x01\0\0"),
+                ("SCHILY.xattr.user.kept", b"1"),
+            ],
+        )
+        .file("a", "1")
+        .end();
+    let lines = warnings(&tar);
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].contains("\"a\"") && lines[0].contains("com.apple.provenance"));
+    check(&[("macOS", tar, Tree(&["a =1 {user.kept=1}"]))], &options());
+}
+
+/// The memory for them would be a thousand times the tar.
+#[test]
+fn attributes_of_a_global_header_cannot_multiply_without_end() {
+    let value = vec![b'v'; 60_000];
+    let names: Vec<String> = (0..100)
+        .map(|at| format!("SCHILY.xattr.user.a{at}"))
+        .collect();
+    let records: Vec<(&str, &[u8])> = names.iter().map(|name| (&**name, &value[..])).collect();
+    let mut tar = Tar::new().pax(b'g', &records);
+    for at in 0..40 {
+        tar = tar.dir(format!("d{at}"));
+    }
+    check(
+        &[(
+            "global attributes",
+            tar.end(),
+            Error(ErrorKind::Unsupported, &["\"d11\"", "too many to hold"]),
+        )],
+        &options(),
+    );
+}
+
+#[test]
+fn a_tar_without_its_end_mark_is_warned_of() {
+    let lines = warnings(&Tar::new().file("a", "1").0);
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].contains("byte 1024") && lines[0].contains("cut short"));
+    assert!(warnings(&Tar::new().file("a", "1").end()).is_empty());
+}
