@@ -161,6 +161,13 @@ fn explain(state: &source::State, compression: Compression, error: io::Error) ->
         return Error::io("cannot read the input", error);
     }
     let offset = state.consumed();
+    // What the zstd library says of frames that reach back more than 128 MiB.
+    if compression == Compression::Zstd && error.to_string().contains("too much memory") {
+        return Error::unsupported(
+            "the zstd input needs more memory to decode than is granted (compressed with --long?)",
+        )
+        .with_offset(offset);
+    }
     if state.at_end() || error.kind() == io::ErrorKind::UnexpectedEof {
         Error::corrupt(format!("the {compression} input ends too early")).with_offset(offset)
     } else {
@@ -195,6 +202,16 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(data).unwrap();
         encoder.finish().unwrap()
+    }
+
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn zstd_with_a_window_of_two_gibibytes_is_unsupported() {
+        let frame = b"\x28\xb5\x2f\xfd\0\xa8\x01\0\0";
+        let mut reader = Decompressor::new(&frame[..]).unwrap();
+        let error = io::copy(&mut reader, &mut io::sink()).unwrap_err();
+        let error = error.get_ref().unwrap().downcast_ref::<Error>().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     }
 
     #[cfg(feature = "zstd")]
