@@ -14,12 +14,8 @@ use super::packet::{Header, Key, Op, Shutdown};
 /// The bytes of one connection that we hold for a slow reader, at most.
 pub(crate) const BUFFER: u32 = 256 * 1024;
 
-/// The same for a connection that gets the large share. A guest that must wait for room waits for the
-/// scheduler of a busy host too: the larger the buffer, the less often.
-pub(crate) const LARGE_BUFFER: u32 = 4 * BUFFER;
-
-/// The guest is told of freed space after this share of the buffer, and not for every packet.
-const UPDATE_SHARE: u32 = 4;
+/// The guest is told of freed space after this many bytes, and not for every packet.
+const UPDATE_AFTER: u32 = BUFFER / 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -49,8 +45,6 @@ pub(crate) enum Verdict {
 /// The two credit accounts (VIRTIO 1.2, 5.10.6.3). Counters run modulo 2³².
 #[derive(Debug, Clone, Copy)]
 struct Credit {
-    /// What we hold at most.
-    buffer: u32,
     /// Bytes received from the guest.
     received: u32,
     /// Bytes of these handed on to the host's end.
@@ -66,8 +60,7 @@ struct Credit {
 impl Credit {
     /// What the guest may still send.
     fn room(&self) -> u32 {
-        self.buffer
-            .saturating_sub(self.received.wrapping_sub(self.forwarded))
+        BUFFER.saturating_sub(self.received.wrapping_sub(self.forwarded))
     }
 
     /// What we may still send. A guest that claims to have read more than it was sent gets nothing.
@@ -105,7 +98,6 @@ impl Connection {
             key,
             phase: Phase::Requested,
             credit: Credit {
-                buffer: BUFFER,
                 received: 0,
                 forwarded: 0,
                 told: 0,
@@ -119,16 +111,6 @@ impl Connection {
             owe_opening: true,
             owe_credit: false,
         }
-    }
-
-    /// Gives it the large buffer. To be said before the guest is told of one.
-    pub(crate) fn enlarge(&mut self) {
-        self.credit.buffer = LARGE_BUFFER;
-    }
-
-    /// Whether it has the large buffer.
-    pub(crate) fn is_large(&self) -> bool {
-        self.credit.buffer == LARGE_BUFFER
     }
 
     pub(crate) fn key(&self) -> Key {
@@ -189,7 +171,7 @@ impl Connection {
     /// `bytes` of what was received have left us towards the host's end (or were dropped with it).
     pub(crate) fn forwarded(&mut self, bytes: u32) {
         self.credit.forwarded = self.credit.forwarded.wrapping_add(bytes);
-        if self.credit.forwarded.wrapping_sub(self.credit.told) >= self.credit.buffer / UPDATE_SHARE {
+        if self.credit.forwarded.wrapping_sub(self.credit.told) >= UPDATE_AFTER {
             self.owe_credit = true;
         }
     }
@@ -263,7 +245,7 @@ impl Connection {
     /// A packet that carries our credit.
     pub(crate) fn packet(&mut self, guest_cid: u64, op: Op) -> Header {
         let mut header = Header::to_guest(guest_cid, self.key, op);
-        header.buf_alloc = self.credit.buffer;
+        header.buf_alloc = BUFFER;
         header.fwd_cnt = self.credit.forwarded;
         self.credit.told = self.credit.forwarded;
         self.owe_credit = false;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Nothing here blocks, and what a guest can make us hold is bounded: [`MAX_LINKS`] connections of
-//! [`BUFFER`](super::connection::BUFFER) bytes, [`LARGE_LINKS`] of them of four times as many, and [`MAX_RESETS`] resets; while more of these are owed, the
+//! [`BUFFER`](super::connection::BUFFER) bytes, and [`MAX_RESETS`] resets; while more of these are owed, the
 //! guest's packets wait in its own queue.
 
 mod receive;
@@ -31,9 +31,6 @@ use crate::stream::{Incoming, StreamStatus};
 
 /// Connections at one time, those included whose bytes a slow reader has not taken.
 pub(crate) const MAX_LINKS: usize = 1024;
-
-/// Connections at one time that have a large buffer: the first that come.
-const LARGE_LINKS: usize = 32;
 
 /// Resets owed for connections that are not in the table.
 const MAX_RESETS: usize = 512;
@@ -67,8 +64,6 @@ pub(crate) struct Device {
     by_key: HashMap<Key, u64>,
     ready: VecDeque<u64>,
     resets: VecDeque<Key>,
-    /// Links with a large buffer.
-    large: usize,
     next_link: u64,
     next_port: u32,
     poll: OwnedFd,
@@ -102,7 +97,6 @@ impl Device {
             by_key: HashMap::new(),
             ready: VecDeque::new(),
             resets: VecDeque::new(),
-            large: 0,
             next_link: FIRST_LINK,
             next_port: 0xC000_0000,
             poll,
@@ -193,7 +187,7 @@ impl Device {
         Some(())
     }
 
-    fn insert(&mut self, mut link: Link) -> Option<u64> {
+    fn insert(&mut self, link: Link) -> Option<u64> {
         use epoll::EventFlags as Flags;
         let id = self.next_link;
         self.next_link += 1;
@@ -204,10 +198,6 @@ impl Device {
             Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET,
         )
         .ok()?;
-        if self.large < LARGE_LINKS {
-            self.large += 1;
-            link.connection.enlarge();
-        }
         self.by_key.insert(link.connection.key(), id);
         self.links.insert(id, link);
         self.settle(id);
@@ -262,7 +252,6 @@ impl Device {
             return;
         };
         if link.is_over() {
-            self.large -= usize::from(link.connection.is_large());
             self.links.remove(&id);
             return;
         }

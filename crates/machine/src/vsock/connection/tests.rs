@@ -122,12 +122,12 @@ fn a_length_beyond_the_payload_is_a_violation() {
 fn the_guest_hears_of_freed_space_in_quarters() {
     let mut connection = open();
     connection.on_packet(&data(BUFFER / 2), BUFFER as usize);
-    connection.forwarded(BUFFER / UPDATE_SHARE - 1);
+    connection.forwarded(UPDATE_AFTER - 1);
     assert!(!connection.owes());
     connection.forwarded(1);
     let packet = connection.control(CID).unwrap();
     assert_eq!(packet.op, Op::CREDIT_UPDATE);
-    assert_eq!(packet.fwd_cnt, BUFFER / UPDATE_SHARE);
+    assert_eq!(packet.fwd_cnt, UPDATE_AFTER);
     assert!(!connection.owes());
 }
 
