@@ -385,5 +385,4 @@ fn pair() -> io::Result<(Incoming, UnixStream)> {
 }
 
 #[cfg(test)]
-#[path = "device/tests.rs"]
 mod tests;

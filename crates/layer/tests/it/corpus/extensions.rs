@@ -1,0 +1,251 @@
+//! PAX and GNU extension headers.
+
+use super::*;
+
+pub(super) fn extensions() -> Vec<Case> {
+    let long = "d/".repeat(80) + "file";
+    let long_tree = || {
+        let mut lines: Vec<String> = (1..=80).map(|depth| "d/".repeat(depth)).collect();
+        lines.push(long.clone() + " =1");
+        leak(lines)
+    };
+    vec![
+        (
+            "GNU long name",
+            Tar::new().long(b'L', &long).file("cut", "1").end(),
+            Tree(long_tree()),
+        ),
+        (
+            "GNU long name twice: the last counts",
+            Tar::new().long(b'L', "x").long(b'L', "y").file("cut", "1").end(),
+            Tree(&["y =1"]),
+        ),
+        (
+            "PAX path",
+            Tar::new().pax(b'x', &[("path", long.as_bytes())]).file("cut", "1").end(),
+            Tree(long_tree()),
+        ),
+        (
+            "ustar prefix",
+            Tar::new()
+                .header(&Header {
+                    tail: b"some/folder".to_vec(),
+                    ..Header::new("file", b'0', 0)
+                })
+                .end(),
+            Tree(&["some/", "some/folder/", "some/folder/file"]),
+        ),
+        (
+            "GNU has no prefix",
+            Tar::new()
+                .header(&Header {
+                    tail: octal(3, 12),
+                    ..Header::new("file", b'0', 0).gnu()
+                })
+                .end(),
+            Tree(&["file"]),
+        ),
+        (
+            "V7 header, with a slash for directories",
+            Tar::new()
+                .header(&Header::new("d/", 0, 0).v7())
+                .header(&Header::new("d/f", 0, 1).v7())
+                .data("1")
+                .end(),
+            Tree(&["d/ m644", "d/f =1"]),
+        ),
+        (
+            "contiguous file",
+            Tar::new().header(&Header::new("a", b'7', 1)).data("1").end(),
+            Tree(&["a =1"]),
+        ),
+        (
+            "global records hold until taken back, local ones come first",
+            Tar::new()
+                .pax(b'g', &[("uid", b"7"), ("gid", b"8"), ("comment", b"hello")])
+                .file("a", "")
+                .pax(b'x', &[("uid", b"9")])
+                .file("b", "")
+                .pax(b'g', &[("gid", b"")])
+                .file("c", "")
+                .end(),
+            Tree(&["a u7:8", "b u9:8", "c u7:0"]),
+        ),
+        (
+            "global header alone, as git archive writes it",
+            Tar::new().pax(b'g', &[("comment", b"0123")]).end(),
+            Tree(&[]),
+        ),
+        (
+            "records of several PAX headers add up",
+            Tar::new()
+                .pax(b'x', &[("uid", b"1")])
+                .pax(b'x', &[("gid", b"2")])
+                .file("a", "")
+                .end(),
+            Tree(&["a u1:2"]),
+        ),
+        (
+            "Solaris's kind of PAX header",
+            Tar::new().pax(b'X', &[("uid", b"1")]).file("a", "").end(),
+            Tree(&["a u1:0"]),
+        ),
+        (
+            "PAX size over the header's",
+            Tar::new()
+                .pax(b'x', &[("size", b"3")])
+                .header(&Header::new("a", b'0', 0))
+                .data("abc")
+                .file("b", "2")
+                .end(),
+            Tree(&["a =abc", "b =2"]),
+        ),
+        (
+            "xattrs in both forms",
+            Tar::new()
+                .pax(
+                    b'x',
+                    &[
+                        ("SCHILY.xattr.user.a", b"1\0\n="),
+                        ("SCHILY.xattr.user.empty", b""),
+                        ("SCHILY.xattr.user.e%3Dq%25", b"x"),
+                        ("LIBARCHIVE.xattr.user.b%20c", b"aGVsbG8="),
+                        ("LIBARCHIVE.xattr.user.a", b"eHg="),
+                        ("SCHILY.xattr.trusted.t", b"2"),
+                        ("SCHILY.xattr.security.selinux", b"s0\0"),
+                    ],
+                )
+                .file("a", "")
+                .end(),
+            Tree(&[
+                "a {security.selinux=s0\\x00} {trusted.t=2} {user.a=1\\x00\\n=} {user.b c=hello} {user.e=q%=x} {user.empty=}",
+            ]),
+        ),
+        (
+            "xattrs on every type",
+            Tar::new()
+                .pax(b'x', &[("SCHILY.xattr.user.a", b"1")])
+                .dir("d")
+                .pax(b'x', &[("SCHILY.xattr.trusted.a", b"2")])
+                .symlink("l", "d")
+                .pax(b'x', &[("SCHILY.xattr.trusted.a", b"3")])
+                .fifo("p")
+                .pax(
+                    b'x',
+                    &[(
+                        "SCHILY.xattr.security.capability",
+                        b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+                    )],
+                )
+                .file("ping", "")
+                .end(),
+            Tree(&[
+                "d/ {user.a=1}",
+                "l ->d {trusted.a=2}",
+                "p p {trusted.a=3}",
+                "ping {security.capability=\\x01\\x00\\x00\\x02\\x00 \\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00}",
+            ]),
+        ),
+        (
+            "xattr value of 3 KiB",
+            Tar::new()
+                .pax(b'x', &[("SCHILY.xattr.user.big", &[b'v'; 3000])])
+                .file("a", "")
+                .end(),
+            Tree(&["a {user.big=#3000}"]),
+        ),
+        (
+            "xattr value past a block",
+            Tar::new()
+                .pax(b'x', &[("SCHILY.xattr.user.big", &[b'v'; 20_000])])
+                .file("a", "1")
+                .end(),
+            Tree(&["a =1 {user.big=#20000}"]),
+        ),
+        (
+            "broken base64",
+            Tar::new()
+                .pax(b'x', &[("LIBARCHIVE.xattr.user.a", b"*")])
+                .file("a", "")
+                .end(),
+            Error(CORRUPT, &["LIBARCHIVE.xattr.user.a"]),
+        ),
+        (
+            "PAX record without a length",
+            Tar::new().pax_raw(b'x', b"path=a\n").file("a", "").end(),
+            Error(CORRUPT, &["PAX record"]),
+        ),
+        (
+            "PAX record that is longer than its header",
+            Tar::new().pax_raw(b'x', b"99 path=a\n").file("a", "").end(),
+            Error(CORRUPT, &["PAX record"]),
+        ),
+        (
+            "PAX header of 100 MB",
+            Tar::new()
+                .header(&Header::new("pax", b'x', 100_000_000))
+                .data("12 path=a\n")
+                .end(),
+            Error(UNSUPPORTED, &["extension headers", "at byte 0"]),
+        ),
+        (
+            "extension headers without end",
+            Tar::new()
+                .raw(Tar::new().pax(b'x', &[("uid", b"1")]).0.repeat(40_000))
+                .file("a", "")
+                .end(),
+            Error(UNSUPPORTED, &["extension headers"]),
+        ),
+        (
+            "end after an extension header",
+            Tar::new().file("a", "").pax(b'x', &[("path", b"b")]).end(),
+            Error(CORRUPT, &["at byte 512", "extension header"]),
+        ),
+        (
+            "volume label",
+            Tar::new().header(&Header::new("LABEL", b'V', 0).gnu()).file("a", "1").end(),
+            Tree(&["a =1"]),
+        ),
+        (
+            "GNU incremental's directory, with its list",
+            Tar::new()
+                .header(&Header::new("d", b'D', 4).gnu())
+                .data("Ya\0\0")
+                .file("d/a", "1")
+                .end(),
+            Tree(&["d/ m644", "d/a =1"]),
+        ),
+        (
+            "multi-volume continuation",
+            Tar::new().header(&Header::new("a", b'M', 4).gnu()).data("abcd").end(),
+            Error(UNSUPPORTED, &["\"a\" at byte 0", "multi-volume"]),
+        ),
+        (
+            "unknown type",
+            Tar::new().file("x", "1").header(&Header::new("a", b'Z', 0)).end(),
+            Error(UNSUPPORTED, &["\"a\" at byte 1024", "'Z'"]),
+        ),
+        (
+            "access control lists as text are left out",
+            Tar::new()
+                .pax(b'x', &[("SCHILY.acl.access", b"user::rw-,group::r--,other::r--")])
+                .file("a", "1")
+                .end(),
+            Tree(&["a =1"]),
+        ),
+        (
+            "access control list as an xattr",
+            Tar::new()
+                .pax(
+                    b'x',
+                    &[(
+                        "SCHILY.xattr.system.posix_acl_access",
+                        b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\xe8\x03\0\0\x04\0\x04\0\xff\xff\xff\xff\x10\0\x04\0\xff\xff\xff\xff\x20\0\x04\0\xff\xff\xff\xff",
+                    )],
+                )
+                .file("a", "1")
+                .end(),
+            Tree(&["a =1 {system.posix_acl_access=#44}"]),
+        ),
+    ]
+}
