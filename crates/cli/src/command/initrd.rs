@@ -49,7 +49,7 @@ struct Build {
     /// The kernel it is for; by default bootx64.efi in the data folder
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
-    /// Folder of the kernel's modules; by default modules/<release> in the data folder
+    /// Folder of the kernel's modules; by default modules/RELEASE in the data folder
     #[arg(long, value_name = "FOLDER")]
     modules: Option<PathBuf>,
     /// One more kernel module to load, by name; may be given again

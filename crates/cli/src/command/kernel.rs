@@ -48,7 +48,7 @@ struct Install {
     /// Take a kernel file (a bzImage)
     #[arg(long, value_name = "PATH", conflicts_with = "host")]
     file: Option<PathBuf>,
-    /// Folder of that kernel's modules, …/modules/<release>; /lib/modules/<release> if not given
+    /// Folder of that kernel's modules, …/modules/RELEASE; /lib/modules/RELEASE if not given
     #[arg(long, value_name = "FOLDER", requires = "file")]
     modules: Option<PathBuf>,
     /// Copy the newest kernel in this host's /boot

@@ -99,7 +99,7 @@ pub(crate) fn compare_layer(report: &mut Report, layer: &Layer) -> Result<()> {
     Ok(())
 }
 
-fn show_differences(report: &mut Report, left: &Tree, right: &Tree) -> Result<()> {
+fn show_differences(report: &Report, left: &Tree, right: &Tree) -> Result<()> {
     let differences = left.differences(right);
     report.note(&format!("differences: {}", differences.len()));
     for difference in differences.iter().take(40) {

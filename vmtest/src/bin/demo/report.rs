@@ -34,11 +34,10 @@ impl Report {
     }
 
     /// Prints something beside the results.
-    pub(crate) fn note(&mut self, what: &str) {
+    pub(crate) fn note(&self, what: &str) {
         for line in what.lines() {
             println!("     {line}");
         }
-        self.last = Instant::now();
     }
 
     /// Prints the time of it all.

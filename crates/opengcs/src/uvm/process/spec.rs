@@ -113,7 +113,7 @@ impl ProcessSpec {
         self
     }
 
-    /// Kills it when its [`Process`] is dropped before it has ended.
+    /// Kills it when its [`Process`](super::Process) is dropped before it has ended.
     #[must_use]
     pub fn kill_on_drop(mut self, kill: bool) -> Self {
         self.kill_on_drop = kill;
