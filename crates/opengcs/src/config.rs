@@ -118,6 +118,7 @@ pub struct Config {
     pub requested_mode: RequestedMode,
     /// The boot mode that [`validate`](Self::validate) found; `None` before, or when it failed.
     #[doc(alias = "ActualMode")]
+    #[doc(alias = "ModeActualError")]
     pub boot_mode: Option<BootMode>,
     /// How long the VM may make no progress before an operation is given up.
     #[doc(alias = "UvmTimeoutSeconds")]

@@ -67,7 +67,7 @@ async fn sandbox(vm: Arc<UtilityVm>) -> Result<()> {
     let layer = folder.path().join("layer.vhd");
     opengcs::tar_to_vhd(&layer, odd_tar()?.as_slice())?;
     let sandbox = folder.path().join("sandbox.vhdx");
-    opengcs::create_ext4_vhdx(&sandbox, 1, None)?;
+    vm.create_ext4_vhdx(&sandbox, 1, None).await?;
     vm.hot_add_vhd(&layer, "/mnt/lower", true, true).await?;
     vm.hot_add_vhd(&sandbox, "/mnt/sand", false, true).await?;
     let overlay = OverlaySpec::new("/mnt/stack")

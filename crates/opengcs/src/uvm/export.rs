@@ -46,12 +46,27 @@ impl UtilityVm {
         let work = tokio::task::spawn_blocking(move || {
             convert::tar_to_vhd_with(&target, reader, &options)
         });
-        match work.await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                Err(Error::new(ErrorKind::Cancelled, "the conversion stopped").caused_by(error))
-            }
-        }
+        work.await.unwrap_or_else(|error| Err(stopped(error)))
+    }
+
+    /// Makes an empty ext4 disk in a VHDX, as [`create_ext4_vhdx`](crate::create_ext4_vhdx) does, in a
+    /// thread of its own; the VM is not needed for it and not asked.
+    ///
+    /// # Errors
+    /// As there.
+    #[doc(alias = "CreateExt4Vhdx")]
+    pub async fn create_ext4_vhdx(
+        &self,
+        dest_file: impl AsRef<Path>,
+        size_gb: u32,
+        cache_file: Option<&Path>,
+    ) -> Result<()> {
+        let dest_file = dest_file.as_ref().to_owned();
+        let cache_file = cache_file.map(Path::to_owned);
+        let work = tokio::task::spawn_blocking(move || {
+            convert::create_ext4_vhdx(&dest_file, size_gb, cache_file.as_deref())
+        });
+        work.await.unwrap_or_else(|error| Err(stopped(error)))
     }
 
     /// Reads a disk file as a tar stream.
@@ -267,6 +282,11 @@ impl AsyncRead for TarStream {
             }
         }
     }
+}
+
+/// A conversion whose thread ended without an answer.
+fn stopped(error: tokio::task::JoinError) -> Error {
+    Error::new(ErrorKind::Cancelled, "the conversion stopped").caused_by(error)
 }
 
 /// Sets a conversion's flag when its owner goes.
