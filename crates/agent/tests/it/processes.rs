@@ -120,7 +120,16 @@ fn a_process_leads_a_session_with_default_signals() {
         .output()
         .unwrap();
     let here = String::from_utf8(here.stdout).unwrap();
-    assert_eq!(signals, here.split_once('\n').unwrap().1);
+    assert_eq!(masks(signals), masks(here.split_once('\n').unwrap().1));
+}
+
+/// The ordinary signals of each line; those above 31 are the C library's own.
+fn masks(lines: &str) -> Vec<u64> {
+    let mask = |line: &str| u64::from_str_radix(line.split_once(':').unwrap().1.trim(), 16);
+    lines
+        .lines()
+        .map(|line| mask(line).unwrap() & 0x7FFF_FFFF)
+        .collect()
 }
 
 #[test]
