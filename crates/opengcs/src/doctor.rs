@@ -208,7 +208,7 @@ fn writable(name: &'static str, folder: &Path) -> Check {
             name,
             Outcome::Bad,
             format!("{} cannot be written: {error}", folder.display()),
-            "change its permissions, or choose another with OPENGCS_DATA_DIR or XDG_RUNTIME_DIR",
+            "change its permissions, or choose others with OPENGCS_DATA_DIR (data) and XDG_RUNTIME_DIR (runtime)",
         ),
     }
 }

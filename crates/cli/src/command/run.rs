@@ -114,6 +114,10 @@ impl FromStr for Disk {
             );
         };
         let (file, path) = rest.split_at(place);
+        // A word mistyped for `ro` must not let a layer be written to.
+        if let Some((_, word)) = path[1..].split_once(':') {
+            return Err(format!("what follows PATH is ro or rw, not {word:?}"));
+        }
         Ok(Self {
             file: file.to_owned(),
             path: path[1..].to_owned(),
@@ -270,7 +274,15 @@ mod tests {
         assert_eq!("a.vhd:/m".parse(), Ok(disk("a.vhd", "/m", false)));
         assert_eq!("a.vhd:/m:ro".parse(), Ok(disk("a.vhd", "/m", true)));
         assert_eq!("/x:/y:/m:rw".parse(), Ok(disk("/x:/y", "/m", false)));
-        for bad in ["", "a.vhd", "a.vhd:m", ":/m", "a.vhd:ro"] {
+        for bad in [
+            "",
+            "a.vhd",
+            "a.vhd:m",
+            ":/m",
+            "a.vhd:ro",
+            "a.vhd:/m:or",
+            "a.vhd:/m:",
+        ] {
             assert!(bad.parse::<Disk>().is_err(), "{bad}");
         }
     }
