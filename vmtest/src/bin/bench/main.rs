@@ -55,6 +55,8 @@ async fn main() -> Result<()> {
         };
         *number = given;
     }
+    // Cargo may have been told to build elsewhere.
+    std::fs::create_dir_all("target")?;
     let mut table = Table::default();
     if disk {
         disk::measure(&scale, &mut table)?;
