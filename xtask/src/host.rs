@@ -30,6 +30,7 @@ pub(crate) const TEST: &[Tool] = &[
     tool("debugfs", "e2fsprogs"),
     tool("dpkg-deb", "dpkg"),
     tool("qemu-img", "qemu-utils"),
+    tool("veritysetup", "cryptsetup-bin"),
     tool("tar", "tar"),
     tool("gzip", "gzip"),
     tool("xz", "xz-utils"),

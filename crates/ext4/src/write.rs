@@ -139,8 +139,13 @@ impl<W: WriteAt> Writer<W> {
             .ok()
             .filter(|&count| u64::from(count) >= journal::MIN_BLOCKS)
             .ok_or_else(|| {
+                let least = self.geometry.offset(journal::MIN_BLOCKS);
                 Error::invalid(format!(
-                    "a journal of {size} bytes: 1024 to 2^32 - 1 blocks are possible"
+                    "a journal of {size} bytes: {} MiB ({} blocks of {} bytes) are the least, \
+                     2^32 - 1 blocks the most",
+                    least >> 20,
+                    journal::MIN_BLOCKS,
+                    self.geometry.block_size
                 ))
             })?;
         let mut extents = Extents::None;

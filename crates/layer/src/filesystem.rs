@@ -53,7 +53,7 @@ impl Default for FilesystemOptions {
 }
 
 impl FilesystemOptions {
-    fn uuid(&self) -> Uuid {
+    pub(crate) fn uuid(&self) -> Uuid {
         self.uuid.unwrap_or(DEFAULT_UUID)
     }
 
@@ -79,6 +79,12 @@ impl FilesystemOptions {
             .inline_data(self.inline_data)
             .ea_inode(true)
             .created(created))
+    }
+
+    /// Bytes that a file system of the size asked for takes: whole blocks.
+    pub(crate) fn written_size(&self) -> Option<u64> {
+        let block = u64::from(self.block_size).max(1);
+        self.size.map(|size| size / block * block)
     }
 
     pub(crate) fn disk(&self, format: Format) -> DiskOptions {

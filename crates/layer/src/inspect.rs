@@ -11,6 +11,7 @@ use crate::details::{LayerVhdDetails, layer_vhd_details};
 use crate::error::from_ext4;
 use crate::to_disk::from_vhd;
 use crate::to_tar::open_disk;
+use crate::verity::{self, Verity};
 use crate::{Error, Result};
 
 /// What was found.
@@ -25,6 +26,8 @@ pub struct Inspection {
     pub disk: DiskInspection,
     /// The ext4 file system in it.
     pub filesystem: Option<FilesystemInspection>,
+    /// The dm-verity tree behind the file system. It is told, not checked.
+    pub verity: Option<Verity>,
     /// Why the file system cannot be read, where it cannot.
     pub problem: Option<String>,
 }
@@ -128,11 +131,16 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         Ok(filesystem) => (Some(filesystem), None),
         Err(error) => (None, Some(one_line(&error))),
     };
+    let verity = filesystem.as_ref().and_then(|found| {
+        let size = found.blocks.checked_mul(u64::from(found.block_size))?;
+        verity::find(&open_disk(&path).ok()?, size)
+    });
     Ok(Inspection {
         path,
         folder,
         disk: disk_inspection,
         filesystem,
+        verity,
         problem,
     })
 }

@@ -60,6 +60,7 @@ mod tar;
 mod to_disk;
 mod to_tar;
 mod unpack;
+mod verity;
 mod warning;
 mod whiteout;
 
@@ -79,4 +80,5 @@ pub use to_disk::{Converted, TarToDiskOptions, TarToExt4Options, tar_to_disk, ta
 pub use to_tar::folder_to_tar;
 pub use to_tar::{DiskToTarOptions, Exported, disk_to_tar, ext4_to_tar};
 pub use unpack::TarWhiteouts;
+pub use verity::Verity;
 pub use warning::{Warning, Warnings};

@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::{Error, Result};
 
-const BUFFER: usize = 1 << 20;
+static BUFFER_: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| std::env::var("B").ok().and_then(|v| v.parse::<usize>().ok()).unwrap_or(128) << 10);
 const BUFFERS: usize = 4;
 
 type Message = io::Result<(Vec<u8>, usize)>;
@@ -96,14 +96,14 @@ fn pump(input: &mut impl Read, full: &SyncSender<Message>, empty: &Receiver<Vec<
                 Err(_) => return,
             },
         };
-        buffer.resize(BUFFER, 0);
+        buffer.resize((*BUFFER_), 0);
         let mut end = 0;
         let result = loop {
             match input.read(&mut buffer[end..]) {
                 Ok(0) => break Ok(true),
                 Ok(read) => {
                     end += read;
-                    if end == BUFFER {
+                    if end == (*BUFFER_) {
                         break Ok(false);
                     }
                 }
@@ -149,7 +149,7 @@ impl Outgoing {
             Ok(buffer) => buffer,
             Err(_) if self.made < BUFFERS => {
                 self.made += 1;
-                Vec::with_capacity(BUFFER)
+                Vec::with_capacity((*BUFFER_))
             }
             Err(_) => self.empty.recv().map_err(|_| gone())?,
         };
@@ -161,10 +161,10 @@ impl Outgoing {
 
 impl Write for Outgoing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() >= BUFFER {
+        if self.buffer.len() >= (*BUFFER_) {
             self.hand_over()?;
         }
-        let step = bytes.len().min(BUFFER - self.buffer.len());
+        let step = bytes.len().min((*BUFFER_) - self.buffer.len());
         self.buffer.extend_from_slice(&bytes[..step]);
         Ok(step)
     }
@@ -186,7 +186,7 @@ pub(crate) fn run_output<W: Write, T: Send>(
         full,
         empty,
         made: 1,
-        buffer: Vec::with_capacity(BUFFER),
+        buffer: Vec::with_capacity((*BUFFER_)),
     };
     thread::scope(|scope| {
         let worker = thread::Builder::new()

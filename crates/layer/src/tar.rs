@@ -116,7 +116,7 @@ mod tests {
             }
             entries.push((entry, data));
         }
-        decoder.drain().unwrap();
+        decoder.drain(None).unwrap();
         assert_eq!(decoder.position(), tar.len() as u64);
         entries
     }

@@ -10,10 +10,15 @@ use positioned_io::WriteAt;
 
 use crate::control::Control;
 use crate::decompress::{Compression, Decompressor};
-use crate::error::from_ext4;
+use crate::error::{from_ext4, full_disk};
 use crate::filesystem::FilesystemOptions;
 use crate::unpack::{TarWhiteouts, UnpackOptions, Unpacked, unpack};
+use crate::verity::{self, Area, Hashing, Noting, Verity, Written};
 use crate::{Error, ErrorKind, Existing, NewFile, Result, Warnings, pipeline};
+
+/// How many bytes are read behind the end mark of a tar that is not compressed. Tapes and their
+/// likes are filled up with zeros, by far less.
+const TRAILING: u64 = 64 << 20;
 
 /// A disk that is made whole after its size is known, not when the file system is flushed.
 pub(crate) struct Growing<'f>(pub(crate) Disk<&'f File>);
@@ -52,6 +57,9 @@ pub struct TarToDiskOptions {
     pub existing: Existing,
     /// Whether to wait until the file is safe from a power cut before it gets its name.
     pub sync: bool,
+    /// Whether a dm-verity tree follows the file system, as hcsshim lays it out. A size asked for
+    /// is the file system's; the disk is larger by the tree.
+    pub verity: bool,
 }
 
 impl Default for TarToDiskOptions {
@@ -61,6 +69,7 @@ impl Default for TarToDiskOptions {
             format: Format::FixedVhd,
             existing: Existing::Replace,
             sync: true,
+            verity: false,
         }
     }
 }
@@ -83,6 +92,8 @@ pub struct Converted {
     pub inodes: u32,
     /// What was left out or interpreted.
     pub warnings: Warnings,
+    /// The dm-verity tree behind the file system, where one was asked for.
+    pub verity: Option<Verity>,
 }
 
 /// Writes a tar stream as an ext4 file system to `out`, which must read as zeros where it was not
@@ -113,6 +124,9 @@ fn convert<W: WriteAt + Send>(
     let unpack_options = UnpackOptions {
         whiteouts: options.whiteouts,
         backslash: options.backslash_paths,
+        // What is compressed ends with a checksum, to which it must be read. What is not may be a
+        // device that never ends.
+        trailing: (compression == Compression::None).then_some(TRAILING),
     };
     let (unpacked, finished, out) = pipeline::run(input, move |incoming| {
         let unpacked = unpack(incoming, &mut writer, unpack_options, &options.control)?;
@@ -131,6 +145,7 @@ fn converted(unpacked: Unpacked, finished: &Finished, compression: Compression) 
         compression,
         inodes: finished.inodes - finished.free_inodes,
         warnings: unpacked.warnings,
+        verity: None,
     }
 }
 
@@ -148,15 +163,40 @@ pub fn tar_to_disk(
     options: &TarToDiskOptions,
 ) -> Result<Converted> {
     let file = NewFile::create(output, options.existing)?;
-    let disk_options = options.ext4.filesystem.disk(options.format);
+    let filesystem = &options.ext4.filesystem;
+    let mut disk_options = filesystem.disk(options.format);
+    if options.verity {
+        let area = filesystem.written_size().map(Area::behind).transpose()?;
+        disk_options.size = area.map(|area| area.end);
+    }
     let disk = Disk::create(file.file(), &disk_options).map_err(from_vhd)?;
-    let (mut converted, Growing(mut disk)) =
-        convert(input, Growing(disk), &options.ext4).map_err(|error| match error.kind() {
+    let out = Growing(disk);
+    let converted = if options.verity {
+        convert(input, Noting::new(out), &options.ext4)
+            .map(|(converted, noting)| (converted, noting.out, Some(noting.written)))
+    } else {
+        convert(input, out, &options.ext4).map(|(converted, out)| (converted, out, None))
+    };
+    let (mut converted, Growing(mut disk), written) =
+        converted.map_err(|error| match error.kind() {
             ErrorKind::NoSpace => error.with_path(output),
             _ => error,
         })?;
-    if options.ext4.filesystem.size.is_none() {
-        disk.set_size(converted.virtual_size).map_err(from_vhd)?;
+    let area = match &written {
+        Some(_) => Some(Area::behind(converted.virtual_size)?),
+        None => None,
+    };
+    if filesystem.size.is_none() {
+        let size = area
+            .as_ref()
+            .map_or(converted.virtual_size, |area| area.end);
+        disk.set_size(size).map_err(from_vhd)?;
+    }
+    if let (Some(area), Some(written)) = (area, written) {
+        converted.verity = Some(
+            append_verity(&mut disk, &area, &written, options)
+                .map_err(|error| error.with_path(output))?,
+        );
     }
     converted.virtual_size = disk.virtual_size();
     disk.finish()
@@ -164,6 +204,19 @@ pub fn tar_to_disk(
     converted.size = length(file.file(), output)?;
     publish(file, options.sync)?;
     Ok(converted)
+}
+
+fn append_verity(
+    disk: &mut Disk<&File>,
+    area: &Area,
+    written: &Written,
+    options: &TarToDiskOptions,
+) -> Result<Verity> {
+    let hashing = Hashing {
+        written,
+        control: &options.ext4.control,
+    };
+    verity::append(disk, area, options.ext4.filesystem.uuid(), &hashing)
 }
 
 pub(crate) fn length(file: &File, path: &Path) -> Result<u64> {
@@ -182,6 +235,9 @@ pub(crate) fn publish(file: NewFile, sync: bool) -> Result<()> {
 
 /// An error of a disk file as one of ours.
 pub(crate) fn from_vhd(error: vhd::Error) -> Error {
+    if let Some(full) = full_disk(&error) {
+        return full;
+    }
     let kind = match error.kind() {
         vhd::ErrorKind::Corrupt => ErrorKind::Corrupt,
         vhd::ErrorKind::Unsupported => ErrorKind::Unsupported,

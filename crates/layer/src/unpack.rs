@@ -45,6 +45,8 @@ pub enum TarWhiteouts {
 pub(crate) struct UnpackOptions {
     pub(crate) whiteouts: TarWhiteouts,
     pub(crate) backslash: bool,
+    /// How much is read behind the tar's end mark.
+    pub(crate) trailing: Option<u64>,
 }
 
 /// What was unpacked.
@@ -90,7 +92,7 @@ pub(crate) fn unpack<R: BufRead, W: WriteAt>(
         let bytes = decoder.position();
         meter.step(Progress { entries, bytes })?;
     }
-    decoder.drain()?;
+    decoder.drain(options.trailing)?;
     let tar_bytes = decoder.position();
     meter.tell(Progress {
         entries,

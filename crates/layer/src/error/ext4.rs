@@ -1,12 +1,14 @@
 //! Decides which kind of ours an error of the file system is.
 
+use std::error::Error as StdError;
+use std::io;
+
 use opengcs_ext4 as ext4;
 
 use crate::{Error, ErrorKind};
 
 /// An error of the image's writer or reader as one of ours.
 pub(crate) fn from_ext4(error: ext4::Error) -> Error {
-    use std::error::Error as _;
     let kind = match error.kind() {
         ext4::ErrorKind::Corrupt => ErrorKind::Corrupt,
         ext4::ErrorKind::Unsupported | ext4::ErrorKind::TooLarge => ErrorKind::Unsupported,
@@ -15,27 +17,42 @@ pub(crate) fn from_ext4(error: ext4::Error) -> Error {
         | ext4::ErrorKind::AlreadyExists
         | ext4::ErrorKind::WrongType => ErrorKind::InvalidInput,
         ext4::ErrorKind::NotFound => ErrorKind::NotFound,
-        _ => {
-            let full = error
-                .source()
-                .and_then(|source| source.downcast_ref::<std::io::Error>())
-                .is_some_and(|source| {
-                    matches!(
-                        source.kind(),
-                        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-                    )
-                });
-            if full {
-                ErrorKind::NoSpace
-            } else {
-                ErrorKind::Io
-            }
+        _ => match full_disk(&error) {
+            Some(full) => return full,
+            None => ErrorKind::Io,
+        },
+    };
+    match kind {
+        ErrorKind::Io => {
+            Error::new(kind, "cannot read or write the file system").with_source(error)
         }
-    };
-    let message = match kind {
-        ErrorKind::NoSpace if error.kind() == ext4::ErrorKind::Io => "the disk is full",
-        ErrorKind::Io => "cannot read or write the file system",
-        _ => return Error::new(kind, error.to_string()),
-    };
-    Error::new(kind, message).with_source(error)
+        _ => Error::new(kind, error.to_string()),
+    }
+}
+
+/// The error to tell if what lies at the bottom is that there is no room: without the layers in
+/// between, which all say the same.
+pub(crate) fn full_disk(error: &(dyn StdError + 'static)) -> Option<Error> {
+    let mut next = Some(error);
+    let mut system = None;
+    while let Some(error) = next {
+        let io = error.downcast_ref::<io::Error>();
+        system = io.or(system);
+        // What an I/O error carries is not among its sources, but they follow it.
+        next = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    let system = system?;
+    let full = Error::new(ErrorKind::NoSpace, "the disk is full");
+    match (system.kind(), system.raw_os_error()) {
+        (io::ErrorKind::StorageFull, _) => Some(full),
+        // A quota or a limit on files: then the system's own words say which.
+        (io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge, Some(code)) => {
+            Some(full.with_source(io::Error::from_raw_os_error(code)))
+        }
+        (io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge, None) => Some(full),
+        _ => None,
+    }
 }

@@ -20,3 +20,5 @@ mod listing;
 mod publish;
 mod round_trip;
 mod scratch;
+#[cfg(unix)]
+mod verity;

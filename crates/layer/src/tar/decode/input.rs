@@ -7,34 +7,51 @@ use crate::tar::header::{BLOCK, Header};
 use crate::{Error, Result};
 
 impl<R: BufRead> Decoder<R> {
-    /// Reads on to the end of the input, so that its own checks are made.
-    pub(crate) fn drain(&mut self) -> Result<()> {
+    /// Reads on to the end of the input, so that its own checks are made; at most `most` bytes,
+    /// where it is known to have none and perhaps no end.
+    pub(crate) fn drain(&mut self, most: Option<u64>) -> Result<()> {
         self.settle();
         let start = self.position;
         let mut zeros = true;
-        loop {
+        let mut head = Vec::new();
+        let endless = loop {
+            let left = most.map_or(u64::MAX, |most| most - (self.position - start));
             let buffer = self
                 .input
                 .fill_buf()
                 .map_err(|error| Error::io("cannot read the tar", error))?;
-            if buffer.is_empty() {
-                break;
+            if buffer.is_empty() || left == 0 {
+                break !buffer.is_empty();
             }
-            zeros = zeros && buffer.iter().all(|byte| *byte == 0);
-            let length = buffer.len();
+            let length = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let piece = &buffer[..length];
+            zeros = zeros && piece.iter().all(|byte| *byte == 0);
+            head.extend_from_slice(&piece[..length.min(BLOCK - head.len())]);
             self.input.consume(length);
             self.position += length as u64;
-        }
+        };
         // A disk image begins as an empty tar does.
-        if !zeros && start <= 2 * BLOCK as u64 {
-            return Err(Error::corrupt(
-                "no tar: there is no entry before its end, and other data behind it",
-            ));
+        if start <= 2 * BLOCK as u64 && (!zeros || endless) {
+            // The magic number of ext4's superblock, which stands behind 1024 bytes of boot record.
+            return Err(Error::corrupt(if head.get(56..58) == Some(&[0x53, 0xef]) {
+                "no tar: it is a disk with an ext4 file system"
+            } else if zeros {
+                "no tar: it is nothing but zeros"
+            } else {
+                "no tar: there is no entry before its end, and other data behind it"
+            }));
         }
         if !zeros {
             self.warnings.push(
                 b"",
                 format!("what follows the end of the tar at byte {start} is ignored"),
+            );
+        } else if endless {
+            self.warnings.push(
+                b"",
+                format!(
+                    "the zeros behind the end of the tar at byte {start} were not read to their end"
+                ),
             );
         }
         Ok(())
@@ -133,7 +150,11 @@ impl<R: BufRead> Decoder<R> {
         }
         if !header.checksum_fits() {
             let message = if offset == 0 {
-                "the input is no tar stream: the first header's checksum does not fit"
+                match &header.0[..8] {
+                    b"vhdxfile" => "no tar: it is a VHDX disk file",
+                    b"conectix" => "no tar: it is a VHD disk file",
+                    _ => "the input is no tar stream: the first header's checksum does not fit",
+                }
             } else {
                 "the header's checksum does not fit"
             };
