@@ -16,6 +16,7 @@ mod create;
 mod summary;
 
 pub use create::DiskOptions;
+pub(crate) use create::empty;
 pub use summary::{ParentSummary, Summary};
 
 /// What a disk file is.
@@ -289,6 +290,61 @@ impl<S: Storage> Disk<S> {
         }
     }
 
+    /// Makes a range of the disk zero and gives back the room that it takes.
+    ///
+    /// Whole blocks leave a dynamic VHDX: their room in the file is used for
+    /// other blocks once the discard is durable, and at the end of the file it
+    /// is cut off by [`Disk::finish`]. Elsewhere the range becomes a hole in
+    /// the storage, or zeros where it [can have none](Storage::punch). After a
+    /// crash, what was discarded and not flushed may be there again.
+    ///
+    /// ```
+    /// use opengcs_vhd::testing::MemoryFile;
+    /// use opengcs_vhd::{Access, Disk, DiskOptions, Format, Guid, Storage};
+    /// use positioned_io::WriteAt;
+    /// let id = Guid::from_u128(1);
+    /// let options = DiskOptions::new(Format::Vhdx, Some(1 << 30), id);
+    /// let mut disk = Disk::create(MemoryFile::new(), &options)?;
+    /// disk.write_all_at(0, &[1; 5 << 20])?;
+    /// let file = disk.finish()?;
+    /// let length = file.length()?;
+    ///
+    /// let mut disk = Disk::open(file, Access::ReadWrite { session: id })?;
+    /// disk.discard(0..5 << 20)?;
+    /// let file = disk.finish()?;
+    /// assert_eq!(file.length()?, length - (5 << 20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a range past the disk's
+    /// end; [`ReadOnly`](ErrorKind::ReadOnly) for a disk that is open for
+    /// reading only, as dynamic VHDs are; those of the storage.
+    pub fn discard(&mut self, range: std::ops::Range<u64>) -> Result<()> {
+        if !self.writable {
+            return Err(read_only());
+        }
+        if range.start >= range.end {
+            return Ok(());
+        }
+        match &mut self.inner {
+            Inner::Flat { storage, size, .. } => {
+                if range.end > *size {
+                    return Err(past_end(range.end));
+                }
+                // What was never written to a new disk is not in the file yet.
+                let length = storage
+                    .length()
+                    .map_err(|error| Error::io("cannot find the length", 0, error))?;
+                let end = range.end.min(length);
+                vhdx::clear(storage, range.start, end.saturating_sub(range.start))
+            }
+            Inner::Dynamic(_) => Err(read_only()),
+            Inner::Vhdx(disk) => disk.discard(range),
+        }
+    }
+
     /// Makes everything written durable. A disk that is being created becomes
     /// whole by it, and keeps its size from then on.
     ///
@@ -304,7 +360,7 @@ impl<S: Storage> Disk<S> {
             Inner::Vhdx(disk) => disk.commit(),
             Inner::Dynamic(_) => Ok(()),
             Inner::Flat { .. } => {
-                self.complete_flat()?;
+                self.complete_flat(true)?;
                 self.storage()
                     .sync()
                     .map_err(|error| Error::io("cannot flush", 0, error))
@@ -330,7 +386,7 @@ impl<S: Storage> Disk<S> {
                 ..
             }
         ) {
-            self.complete_flat()?;
+            self.complete_flat(false)?;
         } else if matches!(&self.inner, Inner::Flat { .. }) {
             self.flush()?;
         }

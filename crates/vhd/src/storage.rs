@@ -34,6 +34,19 @@ pub trait Storage: ReadAt + Size {
     /// Those of the system.
     fn sync(&self) -> io::Result<()>;
 
+    /// Makes `length` bytes from `position`, all within the storage, zero, and
+    /// gives back the room that they take. False when it cannot, and nothing
+    /// was done: the caller may write zeros instead. A [`File`] cannot, since
+    /// the standard library has no call for it; a wrapper around one can.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    fn punch(&self, position: u64, length: u64) -> io::Result<bool> {
+        let _ = (position, length);
+        Ok(false)
+    }
+
     /// The length in bytes.
     ///
     /// # Errors
@@ -91,6 +104,10 @@ impl<S: Storage + ?Sized> Storage for &S {
 
     fn sync(&self) -> io::Result<()> {
         S::sync(self)
+    }
+
+    fn punch(&self, position: u64, length: u64) -> io::Result<bool> {
+        S::punch(self, position, length)
     }
 
     fn length(&self) -> io::Result<u64> {

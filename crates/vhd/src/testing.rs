@@ -13,16 +13,17 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use positioned_io::{ReadAt, Size, WriteAt};
 
+use self::content::Content;
 use crate::Storage;
-use crate::number::{clamp, wide};
+use crate::number::wide;
 
-const PAGE: usize = 4096;
+mod content;
+mod crash;
 
 /// A file in memory. Clones are the same file, as open files of one inode are.
 #[derive(Clone, Debug, Default)]
@@ -38,13 +39,27 @@ struct State {
     fault: Option<(usize, Fault)>,
     /// The most bytes the file may hold.
     limit: Option<u64>,
+    /// Whether it refuses to have holes made in it.
+    solid: bool,
 }
 
 #[derive(Clone, Debug)]
 enum Operation {
     Write(u64, Arc<[u8]>),
     Resize(u64),
+    Punch(u64, u64),
     Sync,
+}
+
+impl Operation {
+    fn apply(&self, content: &mut Content) {
+        match self {
+            Self::Write(position, data) => content.write(*position, data),
+            Self::Resize(length) => content.resize(*length),
+            Self::Punch(position, length) => content.punch(*position, *length),
+            Self::Sync => {}
+        }
+    }
 }
 
 /// What goes wrong at one operation.
@@ -52,75 +67,14 @@ enum Operation {
 pub enum Fault {
     /// The operation and all after it fail, as when the machine stops.
     Stop,
-    /// A write does its first bytes, this many, and then all fails.
+    /// A write does its first bytes, this many, and then all fails; another
+    /// operation is not done.
     Tear(usize),
     /// The operation fails once; those after it work.
     FailOnce,
-}
-
-/// The bytes of a file; pages that were never written are zero and not held.
-#[derive(Clone, Debug, Default)]
-struct Content {
-    pages: BTreeMap<u64, Box<[u8; PAGE]>>,
-    length: u64,
-}
-
-impl Content {
-    fn write(&mut self, mut position: u64, mut data: &[u8]) {
-        self.length = self.length.max(position.saturating_add(wide(data.len())));
-        while !data.is_empty() {
-            let within = usize::try_from(position % 4096).unwrap_or(0);
-            let (piece, rest) = data.split_at(data.len().min(PAGE.saturating_sub(within)));
-            let page = self
-                .pages
-                .entry(position / 4096)
-                .or_insert_with(|| Box::new([0; PAGE]));
-            if let Some(target) = page.get_mut(within..within.saturating_add(piece.len())) {
-                target.copy_from_slice(piece);
-            }
-            position = position.saturating_add(wide(piece.len()));
-            data = rest;
-        }
-    }
-
-    fn resize(&mut self, length: u64) {
-        self.length = length;
-        self.pages.split_off(&length.div_ceil(4096));
-        if let Some(page) = self.pages.get_mut(&(length / 4096)) {
-            let within = usize::try_from(length % 4096).unwrap_or(0);
-            if let Some(gone) = page.get_mut(within..) {
-                gone.fill(0);
-            }
-        }
-    }
-
-    fn read(&self, mut position: u64, buf: &mut [u8]) -> usize {
-        let total = clamp(buf.len(), self.length.saturating_sub(position));
-        let mut rest = buf.get_mut(..total).unwrap_or_default();
-        while !rest.is_empty() {
-            let within = usize::try_from(position % 4096).unwrap_or(0);
-            let length = rest.len().min(PAGE.saturating_sub(within));
-            let (piece, tail) = rest.split_at_mut(length);
-            match self.pages.get(&(position / 4096)) {
-                Some(page) => {
-                    let end = within.saturating_add(length);
-                    piece.copy_from_slice(page.get(within..end).unwrap_or_default());
-                }
-                None => piece.fill(0),
-            }
-            position = position.saturating_add(wide(length));
-            rest = tail;
-        }
-        total
-    }
-
-    fn apply(&mut self, operation: &Operation) {
-        match operation {
-            Operation::Write(position, data) => self.write(*position, data),
-            Operation::Resize(length) => self.resize(*length),
-            Operation::Sync => {}
-        }
-    }
+    /// The operation and all after it find the disk full, until
+    /// [`MemoryFile::relieve`]. What makes room or is already written works.
+    Full,
 }
 
 impl From<Content> for MemoryFile {
@@ -196,53 +150,16 @@ impl MemoryFile {
         self.state().limit = Some(length);
     }
 
-    /// Files that a crash after the first `count` operations may leave: all that
-    /// was synced is there; of the rest nothing, all, every other one, all but
-    /// the first, or all with the last torn.
-    #[must_use]
-    pub fn crashes_after(&self, count: usize) -> Vec<Self> {
-        let state = self.state();
-        let done = state.operations.get(..count).unwrap_or(&state.operations);
-        let durable = done
-            .iter()
-            .rposition(|operation| matches!(operation, Operation::Sync))
-            .map_or(0, |at| at.saturating_add(1));
-        let (durable, pending) = done.split_at(durable);
-        let mut content = state.base.clone();
-        for operation in durable {
-            content.apply(operation);
-        }
-        let keep = |chosen: &dyn Fn(usize) -> bool| {
-            let mut content = content.clone();
-            for (at, operation) in pending.iter().enumerate() {
-                if chosen(at) {
-                    content.apply(operation);
-                }
-            }
-            content
-        };
-        let mut left = vec![keep(&|_| false)];
-        if let Some(last) = pending.len().checked_sub(1) {
-            left.push(keep(&|_| true));
-            left.push(keep(&|at| at % 2 == 0));
-            left.push(keep(&|at| at % 2 == 1));
-            left.push(keep(&|at| at != 0));
-            if let Some(Operation::Write(position, data)) = pending.last() {
-                for length in [
-                    1,
-                    17,
-                    512,
-                    4096,
-                    data.len() / 2,
-                    data.len().saturating_sub(1),
-                ] {
-                    let mut torn = keep(&|at| at != last);
-                    torn.write(*position, data.get(..length).unwrap_or(data));
-                    left.push(torn);
-                }
-            }
-        }
-        left.into_iter().map(Self::from).collect()
+    /// Takes the limit and a fault that has not happened, or goes on happening, away.
+    pub fn relieve(&self) {
+        let mut state = self.state();
+        state.limit = None;
+        state.fault = None;
+    }
+
+    /// Lets it refuse to have holes made in it, as some file systems do.
+    pub fn refuse_holes(&self) {
+        self.state().solid = true;
     }
 
     fn perform(&self, operation: Operation) -> io::Result<()> {
@@ -256,11 +173,16 @@ impl MemoryFile {
             Some((when, Fault::Stop)) if at >= when => {
                 return Err(io::Error::other("injected stop"));
             }
+            Some((when, Fault::Full))
+                if at >= when && matches!(operation, Operation::Write(..)) =>
+            {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             Some((when, Fault::Tear(length))) if at >= when => {
                 if let (true, Operation::Write(position, data)) = (at == when, &operation) {
                     let part: Arc<[u8]> = data.get(..length).unwrap_or(data).into();
                     let torn = Operation::Write(*position, part);
-                    state.now.apply(&torn);
+                    torn.apply(&mut state.now);
                     state.operations.push(torn);
                 }
                 state.fault = Some((at, Fault::Stop));
@@ -271,12 +193,12 @@ impl MemoryFile {
         let end = match &operation {
             Operation::Write(position, data) => position.saturating_add(wide(data.len())),
             Operation::Resize(length) => *length,
-            Operation::Sync => 0,
+            Operation::Punch(..) | Operation::Sync => 0,
         };
         if state.limit.is_some_and(|limit| end > limit) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        state.now.apply(&operation);
+        operation.apply(&mut state.now);
         state.operations.push(operation);
         Ok(())
     }
@@ -316,6 +238,14 @@ impl Storage for MemoryFile {
 
     fn sync(&self) -> io::Result<()> {
         self.perform(Operation::Sync)
+    }
+
+    fn punch(&self, position: u64, length: u64) -> io::Result<bool> {
+        if self.state().solid {
+            return Ok(false);
+        }
+        self.perform(Operation::Punch(position, length))?;
+        Ok(true)
     }
 
     fn allocated(&self) -> io::Result<Option<u64>> {

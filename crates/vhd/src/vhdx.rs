@@ -8,15 +8,18 @@
 
 mod bat;
 mod create;
+mod discard;
 mod header;
 mod log;
 mod metadata;
 mod region;
+mod space;
 mod view;
 mod write;
 
 pub use create::{CreateOptions, create};
 pub use metadata::Parent;
+pub(crate) use view::clear;
 
 use positioned_io::ReadAt;
 
@@ -24,6 +27,7 @@ use self::bat::{Bat, Block};
 use self::header::{HEADER_SIZE, HEADERS_AT, Header, IDENTIFIER_SIZE};
 use self::metadata::Metadata;
 use self::region::{Region, Regions};
+use self::space::Space;
 use self::view::View;
 use self::write::Session;
 use crate::number::{clamp, narrow, wide};
@@ -52,6 +56,8 @@ pub struct Vhdx<S> {
     slot: usize,
     metadata: Metadata,
     bat: Bat,
+    /// Where blocks can go without making the file longer.
+    space: Space,
     /// Payload blocks in the file.
     blocks: u64,
     creator: String,
@@ -147,12 +153,17 @@ impl<S: Storage> Vhdx<S> {
         };
         let bat = Bat::new(regions.bat.offset, &metadata);
         let usage = bat.survey(&view, &reserved)?;
+        let mut space = Space::default();
+        if matches!(mode, Mode::Writing(_)) {
+            usage.free.into_iter().for_each(|range| space.add(range));
+        }
         Ok(Self {
             view,
             header,
             slot,
             metadata,
             bat,
+            space,
             blocks: usage.blocks,
             creator: header::parse_creator(&identifier),
             log_state,

@@ -53,6 +53,16 @@ pub(super) struct Flat {
     pub(super) vhd: Option<(Guid, u32)>,
 }
 
+/// Takes all content out of a storage, so that no crash brings a part of it back.
+pub(crate) fn empty(storage: &(impl Storage + ?Sized)) -> Result<()> {
+    let cannot = |error| Error::io("cannot empty the file", 0, error);
+    if storage.length().map_err(cannot)? == 0 {
+        return Ok(());
+    }
+    storage.resize(0).map_err(cannot)?;
+    storage.sync().map_err(cannot)
+}
+
 impl<S: Storage> Disk<S> {
     /// Starts a disk file in `storage`, whose old content goes.
     ///
@@ -83,9 +93,7 @@ impl<S: Storage> Disk<S> {
                 if let (true, Some(size)) = (is_vhd, options.size) {
                     vhd::check_size(size)?;
                 }
-                storage
-                    .resize(0)
-                    .map_err(|error| Error::io("cannot empty the file", 0, error))?;
+                empty(&storage)?;
                 Inner::Flat {
                     storage,
                     size: options.size.unwrap_or(0),
@@ -135,8 +143,9 @@ impl<S: Storage> Disk<S> {
         }
     }
 
-    /// Makes a flat disk that is being created whole.
-    pub(super) fn complete_flat(&mut self) -> Result<()> {
+    /// Makes a flat disk that is being created whole; with `ordered`, it gets
+    /// its footer only when all else is durable.
+    pub(super) fn complete_flat(&mut self, ordered: bool) -> Result<()> {
         let Inner::Flat {
             storage,
             size,
@@ -156,6 +165,12 @@ impl<S: Storage> Disk<S> {
                     .ok_or_else(|| Error::invalid("the disk is too large"))?;
             }
             let new = Footer::fixed(*size, id, time_stamp);
+            vhd::check_size(*size)?;
+            if ordered {
+                storage
+                    .sync()
+                    .map_err(|error| Error::io("cannot flush", 0, error))?;
+            }
             vhd::append_footer(storage, &new)?;
             *footer = Some(Box::new(new));
         } else {

@@ -34,7 +34,8 @@ impl Block {
         let offset = (entry >> 20) << 20;
         match entry & 7 {
             0 => Ok(Self::NotPresent),
-            1..=3 => Ok(Self::Zero),
+            // 5 stood for "unmapped" in files of version 0.95.
+            1..=3 | 5 => Ok(Self::Zero),
             6 => Ok(Self::Present(offset)),
             7 => Ok(Self::Partial(offset)),
             state => Err(Error::corrupt(format!("a VHDX block has state {state}"))),
@@ -45,13 +46,25 @@ impl Block {
     pub(crate) fn present(offset: u64) -> u64 {
         offset | 6
     }
+
+    /// The entry of a block that is zero and takes no room.
+    pub(crate) const ZERO: u64 = 2;
+
+    /// Where a block that is undefined or unmapped would come back to: some
+    /// writers keep that room for it.
+    fn anchor(entry: u64) -> Option<u64> {
+        let offset = (entry >> 20) << 20;
+        (matches!(entry & 7, 1 | 3 | 5) && offset != 0).then_some(offset)
+    }
 }
 
 /// What a look at the whole table found.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Usage {
     /// Payload blocks in the file.
     pub(crate) blocks: u64,
+    /// What nothing uses, in whole mebibytes.
+    pub(crate) free: Vec<Range<u64>>,
 }
 
 #[derive(Debug)]
@@ -226,6 +239,7 @@ impl Bat {
             }
             index = index.saturating_add(wide(entries.len()));
         }
+        usage.free = taken.gaps(view.end);
         Ok(usage)
     }
 
@@ -246,7 +260,15 @@ impl Bat {
                 usage.blocks = usage.blocks.saturating_add(1);
                 (offset, self.block_size)
             }
-            Block::NotPresent | Block::Zero => return Ok(()),
+            Block::NotPresent | Block::Zero => {
+                if let Some(offset) = Block::anchor(entry)
+                    && let Some(end) = offset.checked_add(self.block_size)
+                    && end <= view.end
+                {
+                    taken.keep(offset..end);
+                }
+                return Ok(());
+            }
         };
         let end = end_of(offset, length)?;
         if end > view.end {
@@ -266,18 +288,73 @@ impl Bat {
 
 /// Which mebibytes of the file are in use, a bit for each.
 #[derive(Default)]
-struct Taken(HashMap<u64, u64>);
+struct Taken {
+    used: HashMap<u64, u64>,
+    /// What is kept for blocks that are not there; it may overlap the rest.
+    kept: HashMap<u64, u64>,
+}
 
 impl Taken {
     /// Takes a range of whole mebibytes; false when part of it was taken.
     fn take(&mut self, range: Range<u64>) -> bool {
+        Self::mark(&mut self.used, range)
+    }
+
+    fn keep(&mut self, range: Range<u64>) {
+        Self::mark(&mut self.kept, range);
+    }
+
+    fn mark(bits: &mut HashMap<u64, u64>, range: Range<u64>) -> bool {
         let mut free = true;
         for unit in range.start / MIB..range.end / MIB {
             let bit = 1_u64.rotate_left(u32::try_from(unit % 64).unwrap_or(0));
-            let word = self.0.entry(unit / 64).or_default();
+            let word = bits.entry(unit / 64).or_default();
             free &= *word & bit == 0;
             *word |= bit;
         }
         free
+    }
+
+    /// What is not in use before `end`.
+    fn gaps(self, end: u64) -> Vec<Range<u64>> {
+        let mut all: BTreeMap<u64, u64> = self.used.into_iter().collect();
+        for (at, word) in self.kept {
+            *all.entry(at).or_default() |= word;
+        }
+        let mut gaps = Vec::new();
+        let mut free_from = 0_u64;
+        for (at, word) in all {
+            for bit in 0..64_u64 {
+                if word & 1_u64.rotate_left(u32::try_from(bit).unwrap_or(0)) == 0 {
+                    continue;
+                }
+                let unit = at.saturating_mul(64).saturating_add(bit);
+                if unit > free_from {
+                    gaps.push(free_from.saturating_mul(MIB)..unit.saturating_mul(MIB));
+                }
+                free_from = unit.saturating_add(1);
+            }
+        }
+        let end = end / MIB;
+        if end > free_from {
+            gaps.push(free_from.saturating_mul(MIB)..end.saturating_mul(MIB));
+        }
+        gaps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_what_is_neither_used_nor_kept() {
+        let mut taken = Taken::default();
+        assert!(taken.take(0..4 * MIB));
+        assert!(taken.take(70 * MIB..71 * MIB));
+        assert!(!taken.take(3 * MIB..5 * MIB));
+        taken.keep(70 * MIB..80 * MIB);
+        let gaps = taken.gaps(100 * MIB + 5);
+        assert_eq!(gaps, [5 * MIB..70 * MIB, 80 * MIB..100 * MIB]);
     }
 }

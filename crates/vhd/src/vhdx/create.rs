@@ -4,6 +4,7 @@ use super::bat::{Bat, Block, PAGE_SIZE};
 use super::header::{self, HEADERS_AT, Header};
 use super::metadata::Metadata;
 use super::region::{Region, Regions, TABLES_AT};
+use super::space::Space;
 use super::view::View;
 use super::write::Session;
 use super::{LogState, Mode, Vhdx};
@@ -90,9 +91,7 @@ pub fn create<S: Storage>(storage: S, options: &CreateOptions) -> Result<Vhdx<S>
     if options.size == Some(0) {
         return Err(Error::invalid("a VHDX cannot be empty"));
     }
-    storage
-        .resize(0)
-        .map_err(|error| Error::io("cannot empty the file", 0, error))?;
+    crate::disk::empty(&storage)?;
     let header = Header {
         sequence_number: 1,
         file_write_guid: options.file_write_guid,
@@ -113,6 +112,7 @@ pub fn create<S: Storage>(storage: S, options: &CreateOptions) -> Result<Vhdx<S>
         slot: 0,
         metadata,
         bat,
+        space: Space::default(),
         blocks: 0,
         creator: options.creator.clone(),
         log_state: LogState::Clean,
@@ -165,17 +165,29 @@ impl<S: Storage> Vhdx<S> {
         Ok(())
     }
 
-    /// Takes room for a block at the end of the file, in memory.
+    /// Takes room for a block: such as was left, then zeroed, else at the end
+    /// of the file. The table says so in memory.
     pub(super) fn allocate(&mut self, block: u64) -> Result<u64> {
+        let length = self.metadata.block().get();
+        if let Some(offset) = self.space.take(length) {
+            let done = self
+                .view
+                .clear(offset, length)
+                .and_then(|()| self.bat.set(&self.view, block, Block::present(offset)));
+            if let Err(error) = done {
+                self.space.add(offset..offset.saturating_add(length));
+                return Err(error);
+            }
+            self.blocks = self.blocks.saturating_add(1);
+            return Ok(offset);
+        }
         let full = || Error::invalid("the VHDX file would be too long");
         let offset = self
             .view
             .end
             .checked_next_multiple_of(MIB)
             .ok_or_else(full)?;
-        let end = offset
-            .checked_add(self.metadata.block().get())
-            .ok_or_else(full)?;
+        let end = offset.checked_add(length).ok_or_else(full)?;
         self.bat.set(&self.view, block, Block::present(offset))?;
         self.view.end = end;
         self.blocks = self.blocks.saturating_add(1);
@@ -183,7 +195,9 @@ impl<S: Storage> Vhdx<S> {
     }
 
     /// Writes all that is not payload. Nothing if the disk is not being created.
-    pub(super) fn complete(&mut self) -> Result<()> {
+    ///
+    /// With `ordered`, the file becomes a VHDX only when all else is durable.
+    pub(super) fn complete(&mut self, ordered: bool) -> Result<()> {
         let Mode::Creating { growing } = self.mode else {
             return Ok(());
         };
@@ -194,6 +208,7 @@ impl<S: Storage> Vhdx<S> {
             }
         }
         self.fill_fixed()?;
+        self.view.end = self.space.cut(self.view.end);
         let length = bat_length(&self.metadata);
         let mut offset = BAT_AT;
         if growing {
@@ -226,6 +241,9 @@ impl<S: Storage> Vhdx<S> {
             self.header.sequence_number = wide(slot).saturating_add(1);
             self.view.write(at, &self.header.encode())?;
             self.slot = slot;
+        }
+        if ordered {
+            self.view.sync()?;
         }
         self.view
             .write(0, &header::encode_identifier(&self.creator))?;

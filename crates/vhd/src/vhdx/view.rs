@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::log::Change;
-use crate::number::{end_of, narrow, wide};
+use crate::number::{clamp, end_of, narrow, wide};
 use crate::{Error, Result, Storage};
 
 /// The bytes of a VHDX file.
@@ -129,10 +129,35 @@ impl<S: Storage> View<S> {
             .map_err(|error| Error::io("cannot write", offset, error))
     }
 
+    /// Makes bytes within the storage zero, with as little room as can be.
+    pub(crate) fn clear(&self, offset: u64, length: u64) -> Result<()> {
+        clear(&self.storage, offset, length)
+    }
+
     /// Makes everything durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.storage
             .sync()
             .map_err(|error| Error::io("cannot flush", 0, error))
     }
+}
+
+/// Makes bytes within the storage zero: a hole where it can have one.
+pub(crate) fn clear(storage: &(impl Storage + ?Sized), mut offset: u64, length: u64) -> Result<()> {
+    if length == 0 {
+        return Ok(());
+    }
+    let end = end_of(offset, length)?;
+    let cannot = |offset| move |error| Error::io("cannot clear", offset, error);
+    if storage.punch(offset, length).map_err(cannot(offset))? {
+        return Ok(());
+    }
+    let zeros = vec![0; clamp(1 << 20, length)];
+    while offset < end {
+        let left = clamp(zeros.len(), end.saturating_sub(offset));
+        let piece = zeros.get(..left).unwrap_or_default();
+        storage.store_at(offset, piece).map_err(cannot(offset))?;
+        offset = offset.saturating_add(wide(left));
+    }
+    Ok(())
 }

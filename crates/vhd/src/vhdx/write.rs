@@ -3,7 +3,9 @@
 //! The log holds entries alternately in its two halves, each its own tail. An
 //! entry is durable before the table's pages change, and those are durable
 //! before the next entry is written; so whichever entry is the newest whole one,
-//! replaying it gives the newest or the next newest table.
+//! replaying it gives the newest or the next newest table. The header names the
+//! log only when the first entry is in it: readers refuse a log that is named
+//! and empty.
 
 use super::bat::{Block, Page};
 use super::header::{HEADERS_AT, Header};
@@ -14,7 +16,7 @@ use crate::number::{clamp, end_of, is_zero, wide};
 use crate::{Error, Guid, Result, Storage};
 
 /// The most pages in one log entry: two such entries fit in the smallest log.
-const PAGES: usize = 100;
+pub(super) const PAGES: usize = 100;
 
 /// What GUIDs are derived for.
 pub(super) const FILE: u64 = 1;
@@ -27,6 +29,10 @@ pub(super) struct Session {
     id: Guid,
     /// Whether the headers say that the file is being changed.
     started: bool,
+    /// Whether the header names the log, and so its entries count.
+    logging: bool,
+    /// What the log entries of this session carry.
+    log_guid: Guid,
     /// The number of the next log entry.
     next: u64,
 }
@@ -36,6 +42,8 @@ impl Session {
         Self {
             id,
             started: false,
+            logging: false,
+            log_guid: Guid::NIL,
             next: 1,
         }
     }
@@ -145,8 +153,8 @@ impl<S: Storage> Vhdx<S> {
         Ok(())
     }
 
-    /// Before the first change of a session: new GUIDs, and a log to come.
-    fn start(&mut self) -> Result<()> {
+    /// Before the first change of a session: new GUIDs.
+    pub(super) fn start(&mut self) -> Result<()> {
         let Mode::Writing(session) = &mut self.mode else {
             return Ok(());
         };
@@ -156,7 +164,7 @@ impl<S: Storage> Vhdx<S> {
         let mut new = self.header.clone();
         new.file_write_guid = fresh(session.id, &self.header, FILE);
         new.data_write_guid = fresh(session.id, &self.header, DATA);
-        new.log_guid = fresh(session.id, &self.header, LOG);
+        session.log_guid = fresh(session.id, &self.header, LOG);
         replace_header(&self.view, &mut self.header, &mut self.slot, new)?;
         session.started = true;
         Ok(())
@@ -164,7 +172,7 @@ impl<S: Storage> Vhdx<S> {
 
     /// Makes everything durable: payload first, then the blocks' entries.
     pub(crate) fn commit(&mut self) -> Result<()> {
-        self.complete()?;
+        self.complete(true)?;
         let Mode::Writing(session) = &mut self.mode else {
             return Ok(());
         };
@@ -192,7 +200,7 @@ impl<S: Storage> Vhdx<S> {
                 self.header.log_length / 2
             };
             let entry = NewEntry {
-                guid: self.header.log_guid,
+                guid: session.log_guid,
                 sequence_number: session.next,
                 position: half,
                 file_length: end,
@@ -200,6 +208,12 @@ impl<S: Storage> Vhdx<S> {
             let at = self.header.log_offset.saturating_add(u64::from(half));
             self.view.write(at, &log::encode_entry(&entry, &pages))?;
             self.view.sync()?;
+            if !session.logging {
+                let mut new = self.header.clone();
+                new.log_guid = session.log_guid;
+                replace_header(&self.view, &mut self.header, &mut self.slot, new)?;
+                session.logging = true;
+            }
             session.next = session.next.saturating_add(1);
             for (offset, page) in &pages {
                 self.view.write(*offset, page)?;
@@ -211,21 +225,29 @@ impl<S: Storage> Vhdx<S> {
                 self.view.sync()?;
             }
         }
+        // The log is durable and says that these blocks have gone.
+        for room in self.space.settle() {
+            self.give_back(&room);
+        }
         Ok(())
     }
 
     /// Completes a creation, or empties the log behind a session of writing.
     pub(crate) fn close(mut self) -> Result<S> {
         if matches!(self.mode, Mode::Creating { .. }) {
-            self.complete()?;
+            self.complete(false)?;
             return Ok(self.view.storage);
         }
         if let Mode::Writing(Session { started: true, .. }) = &self.mode {
             self.commit()?;
             self.view.sync()?;
-            let mut clean = self.header.clone();
-            clean.log_guid = Guid::NIL;
-            replace_header(&self.view, &mut self.header, &mut self.slot, clean)?;
+            if !self.header.log_guid.is_nil() {
+                let mut clean = self.header.clone();
+                clean.log_guid = Guid::NIL;
+                replace_header(&self.view, &mut self.header, &mut self.slot, clean)?;
+            }
+            // Not before: a log says how long its file was.
+            self.shorten()?;
         }
         Ok(self.view.storage)
     }

@@ -12,4 +12,6 @@ mod crash;
 mod hostile;
 mod judge;
 mod qemu;
+mod reorder;
+mod script;
 mod vhdx;
