@@ -9,7 +9,9 @@ use std::thread;
 
 use crate::{Error, Result};
 
-static BUFFER_: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| std::env::var("B").ok().and_then(|v| v.parse::<usize>().ok()).unwrap_or(128) << 10);
+/// Small enough that what one thread has put into a buffer is in the cache still when the other takes
+/// it: with 1 MiB, the copies into and out of the page cache took twice as long.
+const BUFFER: usize = 128 << 10;
 const BUFFERS: usize = 4;
 
 type Message = io::Result<(Vec<u8>, usize)>;
@@ -96,14 +98,14 @@ fn pump(input: &mut impl Read, full: &SyncSender<Message>, empty: &Receiver<Vec<
                 Err(_) => return,
             },
         };
-        buffer.resize((*BUFFER_), 0);
+        buffer.resize(BUFFER, 0);
         let mut end = 0;
         let result = loop {
             match input.read(&mut buffer[end..]) {
                 Ok(0) => break Ok(true),
                 Ok(read) => {
                     end += read;
-                    if end == (*BUFFER_) {
+                    if end == BUFFER {
                         break Ok(false);
                     }
                 }
@@ -149,7 +151,7 @@ impl Outgoing {
             Ok(buffer) => buffer,
             Err(_) if self.made < BUFFERS => {
                 self.made += 1;
-                Vec::with_capacity((*BUFFER_))
+                Vec::with_capacity(BUFFER)
             }
             Err(_) => self.empty.recv().map_err(|_| gone())?,
         };
@@ -161,10 +163,10 @@ impl Outgoing {
 
 impl Write for Outgoing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() >= (*BUFFER_) {
+        if self.buffer.len() >= BUFFER {
             self.hand_over()?;
         }
-        let step = bytes.len().min((*BUFFER_) - self.buffer.len());
+        let step = bytes.len().min(BUFFER - self.buffer.len());
         self.buffer.extend_from_slice(&bytes[..step]);
         Ok(step)
     }
@@ -186,7 +188,7 @@ pub(crate) fn run_output<W: Write, T: Send>(
         full,
         empty,
         made: 1,
-        buffer: Vec::with_capacity((*BUFFER_)),
+        buffer: Vec::with_capacity(BUFFER),
     };
     thread::scope(|scope| {
         let worker = thread::Builder::new()

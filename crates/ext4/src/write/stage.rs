@@ -5,10 +5,11 @@ use positioned_io::WriteAt;
 use crate::error::{Error, Result};
 use crate::num::wide;
 
-/// Bytes gathered before they are written.
-const CAPACITY: usize = 1 << 20;
+/// Bytes gathered before they are written: many enough for few calls, and few enough to stay in the
+/// processor's cache until they are.
+const CAPACITY: usize = 128 << 10;
 /// Writes of this many bytes go out without being copied.
-const DIRECT: usize = 256 << 10;
+const DIRECT: usize = 32 << 10;
 
 /// An output with one run of bytes waiting.
 #[derive(Debug)]

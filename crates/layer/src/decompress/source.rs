@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read};
 use std::rc::Rc;
 
 /// How much is asked of the input at once.
-const BUFFER: usize = 256 * 1024;
+const BUFFER: usize = 128 << 10;
 
 #[derive(Default)]
 struct Shared {
