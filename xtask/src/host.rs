@@ -38,6 +38,16 @@ pub(crate) const TEST: &[Tool] = &[
     tool("setfattr", "attr"),
 ];
 
+/// What the benchmarks of disks are held against, and the judge of what they make.
+pub(crate) const PEERS: &[Tool] = &[
+    tool("mkfs.ext4", "e2fsprogs"),
+    tool("debugfs", "e2fsprogs"),
+    tool("e2fsck", "e2fsprogs"),
+    tool("mount", "mount"),
+    tool("tar", "tar"),
+    tool("zstd", "zstd"),
+];
+
 /// Installs the packages of the `tools` that are not there, saying so first.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     let mut missing: Vec<&str> = tools
