@@ -1,10 +1,12 @@
-//! Writes a tree as a tar, parents first and siblings by name, the same bytes for the same tree.
+//! Writes a tree as a tar, parents first, the same bytes for the same tree.
 //!
 //! One encoder serves ext4 images and live folders, each behind [`Source`].
 //! The root comes as `./`, the rest without a `./` before it. A node with
 //! several names comes once, and its later names as hard links to the first.
 //! Left out are sockets, which tar cannot hold (with a warning), and an empty
 //! `lost+found` at the root.
+
+mod order;
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -18,8 +20,11 @@ use crate::warning::Warnings;
 use crate::whiteout::{self, Marker};
 use crate::{Error, Result};
 
+pub(crate) use order::Order;
+use order::{Found, Frontier};
+
 /// How much of a file is read at once.
-const BUFFER: usize = 1 << 20;
+const BUFFER: usize = 128 << 10;
 
 /// In which form whiteouts are written to a tar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,6 +63,14 @@ pub(crate) trait Source {
     /// Whether the tree may change while it is read.
     const LIVE: bool;
 
+    /// In which order the tree is written.
+    fn order(&self) -> Order {
+        Order::Names
+    }
+    /// A node's number, for [`Order::Numbers`].
+    fn number(&self, _node: &Self::Node) -> u64 {
+        0
+    }
     fn facts(&self, node: &Self::Node) -> Result<Facts>;
     /// In any order, without `.` and `..`.
     fn children(&self, folder: &Self::Node) -> Result<Vec<(Vec<u8>, Self::Node)>>;
@@ -131,33 +144,18 @@ struct Exporter<'a, S: Source, W> {
     buffer: Vec<u8>,
 }
 
-struct Level<N> {
-    path: Vec<u8>,
-    rest: std::vec::IntoIter<(Vec<u8>, N)>,
-}
-
 impl<S: Source, W: Write> Exporter<'_, S, W> {
     fn walk(&mut self, root: &S::Node) -> Result<()> {
         let facts = self.source.facts(root)?;
         if facts.file_type != FileType::Directory {
             return Err(Error::corrupt("the root is not a directory"));
         }
-        let mut levels = Vec::new();
-        levels.extend(self.folder(Vec::new(), root, facts)?);
-        while let Some(level) = levels.last_mut() {
-            let Some((name, node)) = level.rest.next() else {
-                levels.pop();
-                continue;
-            };
-            let mut path = level.path.clone();
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(&name);
-            let below = self
-                .node(path.clone(), &name, &node)
+        let mut frontier = Frontier::new(self.source.order());
+        self.folder(&mut frontier, Vec::new(), root, facts)?;
+        while let Some(found) = frontier.next() {
+            let path = found.path();
+            self.node(&mut frontier, path.clone(), &found)
                 .map_err(|error| named(error, &path))?;
-            levels.extend(below);
             let now = Progress {
                 entries: self.entries,
                 bytes: self.encoder.position(),
@@ -169,25 +167,25 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
 
     fn node(
         &mut self,
+        frontier: &mut Frontier<S::Node>,
         path: Vec<u8>,
-        name: &[u8],
-        node: &S::Node,
-    ) -> Result<Option<Level<S::Node>>> {
+        Found { name, node, .. }: &Found<S::Node>,
+    ) -> Result<()> {
         let mut facts = match self.source.facts(node) {
             Err(error) if S::LIVE && error.kind() == crate::ErrorKind::NotFound => {
                 self.warnings
                     .push(&path, "left out: it vanished before it was read");
-                return Ok(None);
+                return Ok(());
             }
             facts => facts?,
         };
         if facts.file_type == FileType::Directory {
-            return self.folder(path, node, facts);
+            return self.folder(frontier, path, node, facts);
         }
         if self.options.whiteouts == DiskWhiteouts::Oci {
             let state = whiteout::take_overlay_xattrs(&mut facts.metadata.xattrs);
             if whiteout::is_whiteout(facts.file_type, facts.device) || state.whiteout {
-                return self.whiteout(&path, name, &facts).map(|()| None);
+                return self.whiteout(&path, name, &facts);
             }
             refuse_elsewhere(state.elsewhere)?;
             if whiteout::marker(name) != Marker::None {
@@ -200,14 +198,14 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         if facts.file_type == FileType::Socket {
             self.warnings
                 .push(&path, "left out: tar cannot hold a socket");
-            return Ok(None);
+            return Ok(());
         }
         if facts.links > 1 {
             if let Some(first) = self.first_names.get(&facts.identity) {
                 let mut entry = entry(path, EntryKind::HardLink, facts);
                 entry.link = first.clone();
                 entry.xattrs.clear();
-                return self.start(&entry).map(|()| None);
+                return self.start(&entry);
             }
             self.first_names.insert(facts.identity, path.clone());
         }
@@ -223,24 +221,24 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         match kind {
             EntryKind::File => {
                 entry.size = size;
-                self.file(node, entry)?;
+                self.file(node, entry)
             }
             EntryKind::Symlink => {
                 entry.link = self.source.link_target(node)?;
-                self.start(&entry)?;
+                self.start(&entry)
             }
-            _ => self.start(&entry)?,
+            _ => self.start(&entry),
         }
-        Ok(None)
     }
 
     /// Writes a folder's own entry and gathers its children.
     fn folder(
         &mut self,
+        frontier: &mut Frontier<S::Node>,
         path: Vec<u8>,
         node: &S::Node,
         mut facts: Facts,
-    ) -> Result<Option<Level<S::Node>>> {
+    ) -> Result<()> {
         if !self.folders.insert(facts.identity) {
             return Err(Error::corrupt(
                 "the directory is in the tree more than once",
@@ -252,11 +250,10 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             refuse_elsewhere(state.elsewhere)?;
             opaque = state.opaque;
         }
-        let mut children = self.source.children(node)?;
+        let children = self.source.children(node)?;
         if path == b"lost+found" && children.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
-        children.sort_by(|a, b| a.0.cmp(&b.0));
         let mtime = facts.metadata.mtime;
         let shown = if path.is_empty() {
             b".".to_vec()
@@ -274,10 +271,8 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             marker.mtime = mtime;
             self.start(&marker)?;
         }
-        Ok(Some(Level {
-            path,
-            rest: children.into_iter(),
-        }))
+        frontier.add(&path, children, |node| self.source.number(node));
+        Ok(())
     }
 
     fn whiteout(&mut self, path: &[u8], name: &[u8], facts: &Facts) -> Result<()> {

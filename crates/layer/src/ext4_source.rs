@@ -4,7 +4,7 @@ use opengcs_ext4::{FileType, Inode, InodeNo, Reader, SegmentKind};
 use positioned_io::ReadAt;
 
 use crate::error::from_ext4;
-use crate::export::{Facts, Source};
+use crate::export::{Facts, Order, Source};
 use crate::tar::Run;
 use crate::{Error, Result};
 
@@ -16,7 +16,8 @@ pub(crate) struct Ext4Source<R> {
 /// A node, read when it is first asked about.
 pub(crate) struct Node {
     number: InodeNo,
-    inode: std::cell::OnceCell<Inode>,
+    /// Boxed, for most nodes wait unread.
+    inode: std::cell::OnceCell<Box<Inode>>,
 }
 
 impl<R: ReadAt> Ext4Source<R> {
@@ -57,7 +58,7 @@ impl<R: ReadAt> Ext4Source<R> {
             return Ok(inode);
         }
         let inode = self.reader.inode(node.number).map_err(from_ext4)?;
-        Ok(node.inode.get_or_init(|| inode))
+        Ok(node.inode.get_or_init(|| Box::new(inode)))
     }
 }
 
@@ -71,6 +72,20 @@ fn node(number: InodeNo) -> Node {
 impl<R: ReadAt> Source for Ext4Source<R> {
     type Node = Node;
     const LIVE: bool = false;
+
+    /// A file system that no kernel has mounted has its inodes in the order in which they were made:
+    /// our writer's are a tar's entries.
+    fn order(&self) -> Order {
+        if self.reader.summary().ever_mounted {
+            Order::Names
+        } else {
+            Order::Numbers
+        }
+    }
+
+    fn number(&self, node: &Node) -> u64 {
+        u64::from(node.number.0)
+    }
 
     fn facts(&self, node: &Node) -> Result<Facts> {
         let inode = self.inode(node)?;

@@ -65,6 +65,7 @@ pub(super) struct Geometry {
     /// `None` without a journal.
     pub(super) journal: Option<u32>,
     pub(super) hurd: bool,
+    pub(super) ever_mounted: bool,
     pub(super) has_errors: bool,
 }
 
@@ -194,6 +195,7 @@ impl Geometry {
                 .has(Compat::HAS_JOURNAL)
                 .then(|| raw.s_journal_inum.get()),
             hurd: raw.s_creator_os.get() == OS_HURD,
+            ever_mounted: raw.s_mtime.get() != 0 || raw.s_mtime_hi != 0,
             has_errors: raw.s_state.get() & STATE_ERROR != 0,
         })
     }

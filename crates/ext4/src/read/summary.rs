@@ -49,6 +49,8 @@ pub struct Summary {
     pub ro_compat: Vec<String>,
     /// The journal.
     pub journal: JournalState,
+    /// Whether a kernel has ever mounted the volume for writing.
+    pub ever_mounted: bool,
     /// Whether the kernel saw errors in the volume and recorded that.
     pub has_errors: bool,
 }
@@ -69,6 +71,7 @@ impl Summary {
             incompat: geometry.incompat.names(),
             ro_compat: geometry.ro_compat.names(),
             journal,
+            ever_mounted: geometry.ever_mounted,
             has_errors: geometry.has_errors,
         }
     }

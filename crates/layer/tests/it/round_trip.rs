@@ -141,6 +141,41 @@ fn lost_found_is_left_out_when_empty() {
 }
 
 #[test]
+fn image_that_was_never_mounted_gives_the_order_of_its_tar() {
+    let tar = Tar::new()
+        .dir("z")
+        .file("z/late", "1")
+        .file("b", "2")
+        .dir("a")
+        .file("z/early", "3")
+        .symlink("a/link", "/")
+        .end();
+    assert_eq!(
+        names(&to_tar(to_image(&tar), &DiskToTarOptions::default())),
+        ["./", "z/", "z/late", "b", "a/", "z/early", "a/link"]
+    );
+    // As a kernel leaves it that mounted it for writing.
+    let mut image = to_image(&tar);
+    let mounted = 1024 + 0x2c;
+    image[mounted..mounted + 4].copy_from_slice(&1_700_000_000_u32.to_le_bytes());
+    let sum = crc32c_of_superblock(&image[1024..1024 + 0x3fc]);
+    image[1024 + 0x3fc..2048].copy_from_slice(&sum.to_le_bytes());
+    assert_eq!(
+        names(&to_tar(image, &DiskToTarOptions::default())),
+        ["./", "a/", "a/link", "b", "z/", "z/early", "z/late"]
+    );
+}
+
+/// The kernel's crc32c: neither inverted before nor after.
+fn crc32c_of_superblock(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(u32::MAX, |sum, &byte| {
+        (0..8).fold(sum ^ u32::from(byte), |sum, _| {
+            (sum >> 1) ^ (0x82f6_3b78 & (sum & 1).wrapping_neg())
+        })
+    })
+}
+
+#[test]
 fn gnu_tar_sees_what_went_in() {
     let long = "l".repeat(250);
     let path = format!("dir/{}{long}", "sub/".repeat(40));
