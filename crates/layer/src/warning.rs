@@ -10,7 +10,7 @@ const KEPT: usize = 100;
 /// One thing that was left out or interpreted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// The path it concerns, as raw bytes.
+    /// The path it concerns, as raw bytes; empty when it concerns all.
     pub path: Vec<u8>,
     /// What was done about it.
     pub message: String,
@@ -18,6 +18,10 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            // It concerns the whole.
+            return f.write_str(&self.message);
+        }
         write!(f, "{}: {}", Name(&self.path), self.message)
     }
 }

@@ -108,8 +108,9 @@ impl Header {
         number(&self.0[136..148])
     }
 
-    pub(super) fn device(&self) -> Result<(i64, i64), BadNumber> {
-        Ok((number(&self.0[329..337])?, number(&self.0[337..345])?))
+    /// A device's major and minor number.
+    pub(super) fn device(&self) -> (Result<i64, BadNumber>, Result<i64, BadNumber>) {
+        (number(&self.0[329..337]), number(&self.0[337..345]))
     }
 
     /// GNU's access and change time, where set.

@@ -1,5 +1,6 @@
 //! Decides which metadata a node gets from its entry.
 //!
+//! Times outside what ext4 holds become the nearest it does, with a warning.
 //! Attributes of namespaces that Linux does not know (macOS's `com.apple.…`)
 //! are left out with a warning. What is kept stays in memory until the image is
 //! finished, so it has a limit; records of a global header count for each entry.
@@ -24,9 +25,21 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// Takes from `entry` what has no place, and counts the rest.
+    /// Takes from `entry` what has no place, tells it, and counts the rest.
     pub(super) fn take(&mut self, entry: &mut Entry, warnings: &mut Warnings) -> Result<()> {
         let path = &entry.path;
+        let times = [Some(entry.mtime), entry.atime, entry.ctime];
+        let held = Timestamp::MIN..=Timestamp::MAX;
+        if let Some(time) = times.iter().flatten().find(|time| !held.contains(time)) {
+            warnings.push(
+                path,
+                format!(
+                    "its time, {} seconds from 1970, becomes the nearest that ext4 can hold \
+                     (December 1901 to May 2446)",
+                    time.seconds
+                ),
+            );
+        }
         entry.xattrs.retain(|xattr| {
             let known = NAMESPACES
                 .iter()

@@ -197,6 +197,29 @@ fn backslashes_separate_when_asked() {
         )],
         &windows,
     );
+    let odd: [Case; 4] = [
+        (
+            "climb above the root",
+            Tar::new().file("a\\..\\..\\b", "1").end(),
+            Error(CORRUPT, &["above the root"]),
+        ),
+        (
+            "link to what lies above the root",
+            Tar::new().hardlink("a", "..\\b").end(),
+            Error(CORRUPT, &["above the root"]),
+        ),
+        (
+            "separate whiteouts",
+            Tar::new().file("d\\.wh.x", "").end(),
+            Tree(&["d/", "d/x c0:0 m0"]),
+        ),
+        (
+            "make directories at the end, and stay in targets",
+            Tar::new().dir("d\\e\\").symlink("l", "d\\e").end(),
+            Tree(&["d/", "d/e/", "l ->d\\\\e"]),
+        ),
+    ];
+    check(&odd, &windows);
     check(
         &[(
             "are letters otherwise",
@@ -245,5 +268,44 @@ fn warnings_name_what_was_left_out() {
         lines
             .iter()
             .any(|line| line.contains("\"a\"") && line.contains("access control"))
+    );
+}
+
+#[test]
+fn times_that_ext4_cannot_hold_become_the_nearest_and_are_told() {
+    let tar = Tar::new()
+        .header(&Header {
+            mtime: base256(1 << 40, 12),
+            ..Header::new("late", b'0', 0)
+        })
+        .header(&Header {
+            mtime: base256(-(1 << 40), 12),
+            ..Header::new("early", b'0', 0)
+        })
+        .pax(b'x', &[("mtime", b"0"), ("atime", b"15032385536")])
+        .file("read-late", "")
+        .pax(b'x', &[("mtime", b"15032385535.999999999")])
+        .file("last", "")
+        .header(&Header {
+            mtime: base256(-0x8000_0000, 12),
+            ..Header::new("first", b'0', 0)
+        })
+        .end();
+    let mut image = Vec::new();
+    let converted = tar_to_ext4(&tar[..], &mut image, &options()).unwrap();
+    let told: Vec<String> = converted.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 3, "{told:#?}");
+    for name in ["\"late\"", "\"early\"", "\"read-late\""] {
+        assert!(told.iter().any(|line| line.contains(name)), "{told:#?}");
+    }
+    assert_eq!(
+        listing::list(image),
+        [
+            "early t-2147483648",
+            "first t-2147483648",
+            "last t15032385535+999999999",
+            "late t15032385535+999999999",
+            "read-late",
+        ]
     );
 }

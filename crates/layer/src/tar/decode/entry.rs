@@ -129,14 +129,14 @@ impl<R: BufRead> Decoder<R> {
             path,
         };
         if matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice) {
-            let numbers = header
-                .device()
-                .ok()
-                .and_then(|(major, minor)| {
-                    Some((u32::try_from(major).ok()?, u32::try_from(minor).ok()?))
-                })
+            let number = |told: Option<u64>, own: Result<i64, BadNumber>| match told {
+                Some(told) => u32::try_from(told).ok(),
+                None => u32::try_from(own.ok()?).ok(),
+            };
+            let (major, minor) = header.device();
+            (entry.device.major, entry.device.minor) = number(values.major, major)
+                .zip(number(values.minor, minor))
                 .ok_or_else(|| Error::corrupt("the header's device number is not a number"))?;
-            (entry.device.major, entry.device.minor) = numbers;
         }
         if values.acl {
             self.warnings.push(

@@ -22,6 +22,9 @@ pub(super) struct Values {
     pub(super) ctime: Option<Timestamp>,
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) sparse: PaxSparse,
+    /// Numbers of a device that the header has no room for, as star and libarchive tell them.
+    pub(super) major: Option<u64>,
+    pub(super) minor: Option<u64>,
     /// Whether an access control list had to be left out.
     pub(super) acl: bool,
 }
@@ -52,6 +55,8 @@ impl Values {
             b"mtime" => self.mtime = time()?,
             b"atime" => self.atime = time()?,
             b"ctime" => self.ctime = time()?,
+            b"SCHILY.devmajor" => self.major = number()?,
+            b"SCHILY.devminor" => self.minor = number()?,
             b"SCHILY.acl.access" => self.take_acl(b"system.posix_acl_access", value),
             b"SCHILY.acl.default" => self.take_acl(b"system.posix_acl_default", value),
             // How GNU tar and star tell the label; on disk it ends with a zero byte.

@@ -247,5 +247,113 @@ pub(super) fn extensions() -> Vec<Case> {
                 .end(),
             Tree(&["a =1 {system.posix_acl_access=#44}"]),
         ),
+        (
+            "star's header, with times behind a shorter prefix",
+            Tar::new()
+                .header(&Header {
+                    tail: {
+                        let mut tail = b"some/folder".to_vec();
+                        tail.resize(131, 0);
+                        tail.extend(octal(1, 12));
+                        tail.extend(octal(2, 12));
+                        tail.resize(163, 0);
+                        tail.extend(b"tar\0");
+                        tail
+                    },
+                    ..Header::new("file", b'0', 0)
+                })
+                .end(),
+            Tree(&["some/", "some/folder/", "some/folder/file"]),
+        ),
+        (
+            "star's large device numbers",
+            Tar::new()
+                .pax(b'x', &[("SCHILY.devmajor", b"4000"), ("SCHILY.devminor", b"1000000")])
+                .device("a", b'4', 0, 0)
+                .end(),
+            Tree(&["a b4000:1000000"]),
+        ),
+        (
+            "GNU incremental's directory in PAX form",
+            Tar::new()
+                .pax(b'x', &[("GNU.dumpdir", b"Ya\0Nb\0\0")])
+                .dir("d/")
+                .file("d/a", "1")
+                .end(),
+            Tree(&["d/", "d/a =1"]),
+        ),
+        (
+            "records of other tools mean nothing",
+            Tar::new()
+                .pax(
+                    b'x',
+                    &[
+                        ("SCHILY.dev", b"66306"),
+                        ("SCHILY.ino", b"1234"),
+                        ("SCHILY.nlink", b"1"),
+                        ("SCHILY.fflags", b"nodump"),
+                        ("LIBARCHIVE.creationtime", b"1.5"),
+                        ("hdrcharset", b"BINARY"),
+                        ("comment", b"hello"),
+                        ("uname", b"joe"),
+                    ],
+                )
+                .file("a", "1")
+                .end(),
+            Tree(&["a =1"]),
+        ),
+        (
+            "V7 tar with a link and a name of 100 bytes",
+            Tar::new()
+                .header(&Header::new("n".repeat(100), 0, 2).v7())
+                .data("hi")
+                .header(&Header::new("h", b'1', 0).link("n".repeat(100)).v7())
+                .header(&Header::new("s", b'2', 0).link("h").v7())
+                .end(),
+            Tree(leak(vec![
+                "h n2 =hi".into(),
+                format!("{} ==h", "n".repeat(100)),
+                "s ->h".into(),
+            ])),
+        ),
+        (
+            "file capability with a root user's number (version 3)",
+            Tar::new()
+                .pax(
+                    b'x',
+                    &[(
+                        "SCHILY.xattr.security.capability",
+                        b"\x01\0\0\x03\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xe8\x03\0\0",
+                    )],
+                )
+                .file("a", "")
+                .end(),
+            Tree(&[
+                "a {security.capability=\\x01\\x00\\x00\\x03\\x00 \\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\xe8\\x03\\x00\\x00}",
+            ]),
+        ),
+        (
+            "xattr value past 64 KiB, which Linux could not give out",
+            Tar::new()
+                .pax(b'x', &[("SCHILY.xattr.user.big", &[b'v'; 65_537])])
+                .file("a", "1")
+                .end(),
+            Error(UNSUPPORTED, &["\"a\"", "user.big"]),
+        ),
+        (
+            "more xattrs than an inode and its block hold",
+            Tar::new()
+                .pax(
+                    b'x',
+                    &[
+                        ("SCHILY.xattr.user.a", &[b'a'; 3000]),
+                        ("SCHILY.xattr.user.b", &[b'b'; 3000]),
+                        ("SCHILY.xattr.user.c", &[b'c'; 3000]),
+                    ],
+                )
+                .file("a", "1")
+                .end(),
+            Tree(&["a =1 {user.a=#3000} {user.b=#3000} {user.c=#3000}"]),
+        ),
     ]
 }

@@ -105,5 +105,45 @@ pub(super) fn hard_links() -> Vec<Case> {
                 lines
             })),
         ),
+        (
+            "to a symbolic link that is replaced later",
+            Tar::new()
+                .symlink("l", "old")
+                .hardlink("h", "l")
+                .dir("l")
+                .file("l/x", "1")
+                .end(),
+            Tree(&["h ->old", "l/", "l/x =1"]),
+        ),
+        (
+            "to what was replaced by a directory",
+            Tar::new().file("a", "1").dir("a").hardlink("b", "a").end(),
+            Error(CORRUPT, &["\"b\"", "\"a\"", "a directory"]),
+        ),
+        (
+            "to the root",
+            Tar::new().hardlink("b", "/").end(),
+            Error(CORRUPT, &["\"b\"", "a directory"]),
+        ),
+        (
+            "to itself before it is there",
+            Tar::new().hardlink("a", "a").end(),
+            Error(CORRUPT, &["\"a\"", "not in the tar before it"]),
+        ),
+        (
+            "chained, the first name gone",
+            Tar::new()
+                .file("a", "1")
+                .hardlink("b", "a")
+                .hardlink("c", "b")
+                .fifo("a")
+                .end(),
+            Tree(&["a p", "b n2 =1", "c ==b"]),
+        ),
+        (
+            "in place of the root",
+            Tar::new().file("a", "1").hardlink("./", "a").end(),
+            Error(CORRUPT, &["root"]),
+        ),
     ]
 }

@@ -109,5 +109,61 @@ pub(super) fn whiteouts() -> Vec<Case> {
             Tar::new().device("a", b'3', 0, 0).end(),
             Tree(&["a c0:0"]),
         ),
+        (
+            "opaque between siblings, and a whiteout beside it",
+            Tar::new()
+                .file("d/a", "1")
+                .file("d/.wh..wh..opq", "")
+                .file("d/b", "2")
+                .file("d/.wh.c", "")
+                .dir("d/e")
+                .end(),
+            Tree(&[OPAQUE, "d/a =1", "d/b =2", "d/c c0:0 m0", "d/e/"]),
+        ),
+        (
+            "opaque twice, and kept when the directory comes again",
+            Tar::new()
+                .file("d/.wh..wh..opq", "")
+                .file("d/.wh..wh..opq", "")
+                .header(&Header {
+                    mode: octal(0o700, 8),
+                    ..Header::new("d", b'5', 0)
+                })
+                .end(),
+            Tree(&["d/ m700 {trusted.overlay.opaque=y}"]),
+        ),
+        (
+            "opaque is gone with a directory that became a file",
+            Tar::new()
+                .file("d/.wh..wh..opq", "")
+                .file("d", "1")
+                .dir("d")
+                .end(),
+            Tree(&["d/"]),
+        ),
+        (
+            "opaque marker as a directory and as a link",
+            Tar::new()
+                .dir("d/.wh..wh..opq")
+                .symlink("e/.wh..wh..opq", "x")
+                .end(),
+            Tree(&[OPAQUE, "e/ {trusted.overlay.opaque=y}"]),
+        ),
+        (
+            "whiteout below a file",
+            Tar::new().file("a", "1").file("a/.wh.b", "").end(),
+            Error(CORRUPT, &["a/.wh.b", "below \"a\"", "a file"]),
+        ),
+        (
+            "whiteout of a name of 255 bytes",
+            Tar::new()
+                .pax(
+                    b'x',
+                    &[("path", [&b".wh."[..], &[b'n'; 255]].concat().as_slice())],
+                )
+                .file("x", "")
+                .end(),
+            Tree(leak(vec![format!("{} c0:0 m0", "n".repeat(255))])),
+        ),
     ]
 }
