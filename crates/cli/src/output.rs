@@ -41,6 +41,16 @@ pub(crate) fn refuse_terminal(what: &str) -> Result<()> {
     Ok(())
 }
 
+/// A conversion was not told where its result goes; `example` is a name for it.
+pub(crate) fn missing(example: &str) -> Failure {
+    let failure = Failure::usage("where to write is missing: -o FILE");
+    if io::stdout().is_terminal() {
+        failure.hint(format!("give a file, as in -o {example}"))
+    } else {
+        failure.hint(format!("-o - writes to stdout, -o {example} to a file"))
+    }
+}
+
 /// A conversion's result cannot go where its data goes.
 pub(crate) fn json_beside_data() -> Failure {
     Failure::usage("--json and the data cannot both go to stdout")

@@ -26,7 +26,9 @@ Examples:
 JSON: {path, folder: {path, size, is_sandbox} or null, disk: {format, virtual_size, file_size,
 file_allocated, allocated, block_size, logical_sector_size, physical_sector_size, id, creator, log},
 filesystem: {block_size, blocks, free_blocks, inodes, free_inodes, uuid, label, features, journal,
-has_errors, is_sandbox} or null, problem: why there is no file system, or null}; sizes are bytes.")]
+has_errors, is_sandbox} or null, verity: {root_hash, hash_offset, data_blocks, data_block_size,
+hash_block_size, algorithm, salt, uuid} or null, problem: why there is no file system, or null};
+sizes are bytes.")]
 pub(crate) struct Inspect {
     /// The disk file (VHD, VHDX or raw) or the layer folder
     #[arg(value_name = "FILE|FOLDER")]
@@ -75,6 +77,16 @@ fn show(found: &Inspection) -> Result<()> {
     show_disk(&mut lines, &found.disk);
     if let Some(filesystem) = &found.filesystem {
         show_filesystem(&mut lines, filesystem);
+    }
+    if let Some(verity) = &found.verity {
+        lines.add("verity root", &verity.root_hash);
+        lines.add(
+            "verity tree",
+            format!(
+                "of {} blocks, its superblock at byte {}",
+                verity.data_blocks, verity.hash_offset
+            ),
+        );
     }
     if let Some(problem) = &found.problem {
         lines.add("file system", format!("cannot be read: {problem}"));

@@ -317,3 +317,76 @@ fn a_full_device_is_told() {
     place.surround(&mut command);
     place.fails_as(&mut command, 1, &["no space"]);
 }
+
+#[test]
+fn a_verity_tree_is_printed_and_inspected() {
+    let place = Place::new();
+    place.write("layer.tar", &tar());
+    let verify = |root: &str, offset: u64| {
+        let path = place.path("a.img");
+        let offset = format!("--hash-offset={offset}");
+        let [verb, root, offset] = ["verify", root, &offset].map(std::ffi::OsStr::new);
+        let disk = path.as_os_str();
+        judge("veritysetup", &[verb, disk, disk, root, offset]);
+    };
+    let arguments = ["tar2vhd", "-i", "layer.tar", "-o", "a.img", "--verity"];
+    let said = place.ok(&[&arguments[..], &["--json"]].concat());
+    let done: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let root = done["verity"]["root_hash"].as_str().unwrap();
+    verify(root, done["verity"]["hash_offset"].as_u64().unwrap());
+    assert!(place.ok(&arguments).contains(root));
+    assert_eq!(
+        place.ok(&[&["--quiet"], &arguments[..]].concat()).trim(),
+        root
+    );
+    assert!(place.ok(&["inspect", "a.img"]).contains(root));
+    let inspected = place.ok(&["inspect", "a.img", "--json"]);
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    assert_eq!(inspected["verity"], done["verity"]);
+}
+
+#[test]
+fn what_is_no_tar_is_told_with_what_to_do() {
+    let place = Place::new().with_layer();
+    place.ok(&["tar2vhd", "-i", "layer.tar", "-o", "layer.vhdx"]);
+    place.ok(&["tar2vhd", "-i", "layer.tar", "-o", "layer.img"]);
+    for disk in ["layer.vhd", "layer.vhdx", "layer.img"] {
+        let words = [disk, "is a disk file, not a tar"];
+        place.fails(&["tar2vhd", "-i", disk, "-o", "b.vhd"], 1, &words);
+    }
+    place.fails(&["tar2vhd", "-i", "layer.tar"], 2, &["-o FILE"]);
+    place.fails(
+        &["tar2vhd", "-i", "/dev/zero", "-o", "b.vhd"],
+        1,
+        &["nothing but zeros"],
+    );
+    place.fails(
+        &[
+            "tar2vhd",
+            "-i",
+            "layer.tar",
+            "-o",
+            "b.vhd",
+            "--journal",
+            "1",
+        ],
+        1,
+        &["1 bytes", "4 MiB"],
+    );
+}
+
+#[test]
+fn zeros_without_end_behind_a_tar_end() {
+    let place = Place::new().with_layer();
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg("cat layer.tar /dev/zero | \"$0\" tar2vhd -o endless.vhd")
+        .arg(assert_cmd::cargo::cargo_bin("opengcs"))
+        .current_dir(place.work())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("zeros"), "{}", said(&output));
+    let [one, other] = ["endless.vhd", "layer.vhd"].map(|name| fs::read(place.path(name)).unwrap());
+    assert!(one == other);
+}

@@ -77,5 +77,9 @@ fn no_file_is_left_on_a_small_file_system() {
         said.contains("small/b.vhd") && said.contains("full"),
         "{said}"
     );
+    assert!(
+        !said.contains("no space"),
+        "the cause is told twice: {said}"
+    );
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{said}");
 }
