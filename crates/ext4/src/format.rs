@@ -7,6 +7,7 @@ pub(crate) mod acl;
 pub(crate) mod checksum;
 pub(crate) mod directory;
 pub(crate) mod extent;
+pub(crate) mod fast_commit;
 pub(crate) mod feature;
 pub(crate) mod group;
 pub(crate) mod hash;

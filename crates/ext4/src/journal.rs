@@ -1,4 +1,5 @@
-//! Journal replay, in memory: which blocks of the volume have newer copies in the log, and where.
+//! Journal replay, in memory: which blocks of the volume have newer copies in the log, and where;
+//! and which changes were committed fast since.
 //!
 //! The rules are the kernel's (`fs/jbd2/recovery.c`): where it ends the replay, so does this; where
 //! it would refuse to mount, this is an error.
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use zerocopy::FromBytes;
 
+pub(crate) use self::fast_commit::{Change, FastCommits, Name};
 pub(crate) use self::superblock::LogGeometry;
 
 use self::checksum::verify_tag;
@@ -46,6 +48,8 @@ pub(crate) struct Replay {
     pub(crate) blocks: BTreeMap<u64, Copied>,
     /// Whole transactions found.
     pub(crate) transactions: u32,
+    /// What was committed behind them.
+    pub(crate) fast_commits: FastCommits,
 }
 
 /// Replays a log for a volume of `volume_blocks` blocks.
@@ -110,12 +114,7 @@ pub(crate) fn replay(log: &impl Log, geometry: &LogGeometry, volume_blocks: u64)
     }
     if let Some(area) = &geometry.fast_commits {
         let expected = geometry.sequence(scanned.transactions);
-        if fast_commit::is_used(log, geometry, area.clone(), expected)? {
-            return Err(Error::unsupported(
-                "the journal holds fast commits that were not written home; \
-                 mount the file system once, or run e2fsck, to replay them",
-            ));
-        }
+        replay.fast_commits = fast_commit::read(log, geometry, area.clone(), expected)?;
     }
     Ok(replay)
 }

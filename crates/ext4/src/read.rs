@@ -2,10 +2,13 @@
 
 mod content;
 mod directory;
+mod fast_commit;
 mod geometry;
 mod group;
 mod inode;
 mod map;
+mod names;
+mod ranges;
 mod recovery;
 mod summary;
 mod volume;
@@ -14,7 +17,7 @@ mod xattr;
 use positioned_io::ReadAt;
 
 pub use self::content::{Segment, SegmentKind};
-pub use self::directory::DirEntry;
+pub use self::directory::{DirEntry, Entries};
 pub use self::inode::Inode;
 pub use self::summary::{JournalState, Summary};
 
@@ -77,7 +80,14 @@ impl<R: ReadAt> Reader<R> {
         self.volume.inode(number)
     }
 
-    /// A directory's entries in the order on disk, without `.` and `..`.
+    /// A directory's entries one by one, in the order on disk, without `.` and `..`; of a large
+    /// directory only some are in memory at a time.
+    pub fn entries<'a>(&'a self, directory: &'a Inode) -> Result<Entries<'a, R>> {
+        self.volume.entries(directory)
+    }
+
+    /// A directory's entries in the order on disk, without `.` and `..`. More than 1 GiB of names
+    /// are [`TooLarge`](crate::ErrorKind::TooLarge): [`Reader::entries`] has no such limit.
     pub fn read_dir(&self, directory: &Inode) -> Result<Vec<DirEntry>> {
         self.volume.read_dir(directory)
     }
@@ -122,6 +132,7 @@ fn recover_into<R: ReadAt>(volume: &mut Volume<R>, journal: InodeNo) -> Result<J
     let state = JournalState::Replayed {
         transactions: recovered.transactions,
         blocks: crate::num::wide(recovered.overlay.len()),
+        fast_commits: recovered.fast_commits.commits,
     };
     volume.set_overlay(recovered.overlay);
     let mut superblock = [0; SIZE];
@@ -132,5 +143,6 @@ fn recover_into<R: ReadAt>(volume: &mut Volume<R>, journal: InodeNo) -> Result<J
     }
     volume.geometry = geometry;
     volume.check_length()?;
+    volume.apply(recovered.fast_commits.changes)?;
     Ok(state)
 }

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use opengcs_ext4::{FileType, JournalState, Reader};
+use opengcs_vhd::Summary;
 use opengcs_vhd::vhdx::LogState;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::chain;
 use crate::details::{LayerVhdDetails, layer_vhd_details};
 use crate::error::from_ext4;
 use crate::to_disk::from_vhd;
-use crate::to_tar::open_disk;
 use crate::verity::{self, Verity};
 use crate::{Error, Result};
 
@@ -58,6 +59,20 @@ pub struct DiskInspection {
     pub creator: Option<String>,
     /// The state of a VHDX's log.
     pub log: Option<String>,
+    /// What a differencing disk says of its parent.
+    pub parent: Option<ParentInspection>,
+    /// The files of the parents that were found, the nearest first.
+    pub chain: Vec<PathBuf>,
+}
+
+/// What a differencing disk says of its parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ParentInspection {
+    /// The paths at which it should be, as the file has them.
+    pub paths: Vec<String>,
+    /// The identifiers that it may have.
+    pub ids: Vec<String>,
 }
 
 /// What a file system says of itself.
@@ -88,14 +103,31 @@ pub struct FilesystemInspection {
     pub is_sandbox: bool,
 }
 
+/// How a disk file is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct InspectOptions {
+    /// Folders in which the parents of a differencing disk may lie, besides the
+    /// disk's own.
+    pub parents: Vec<PathBuf>,
+}
+
 /// Looks at a disk file, or at the disk file of a layer folder.
 ///
 /// # Errors
 ///
 /// There is no such file or folder, the folder holds no disk file, or the disk
-/// file breaks its format's rules. A file system that cannot be read is not an
-/// error but [`Inspection::problem`].
+/// file breaks its format's rules. A file system that cannot be read, also for
+/// want of a parent disk, is not an error but [`Inspection::problem`].
 pub fn inspect(path: &Path) -> Result<Inspection> {
+    inspect_with(path, &InspectOptions::default())
+}
+
+/// The same as [`inspect`], with options.
+///
+/// # Errors
+///
+/// As for [`inspect`].
+pub fn inspect_with(path: &Path, options: &InspectOptions) -> Result<Inspection> {
     let folder = if path.is_dir() {
         Some(layer_vhd_details(path)?)
     } else {
@@ -104,11 +136,43 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     let path = folder
         .as_ref()
         .map_or_else(|| path.to_path_buf(), |details| details.path.clone());
-    let disk = open_disk(&path)?;
-    let summary = disk
-        .summary()
-        .map_err(|error| from_vhd(error).with_path(&path))?;
-    let disk_inspection = DiskInspection {
+    let (summary, parents, opened) = match chain::open(&path, &options.parents) {
+        Ok(found) => {
+            let summary = found
+                .disk
+                .summary()
+                .map_err(|error| from_vhd(error).with_path(&path))?;
+            (summary, found.parents, Ok(found.disk))
+        }
+        Err(error) => match chain::describe(&path) {
+            Ok(summary) if summary.parent.is_some() => (summary, Vec::new(), Err(error)),
+            _ => return Err(error),
+        },
+    };
+    let read = opened.and_then(|disk| {
+        let reader = Reader::open(disk).map_err(from_ext4)?;
+        filesystem(&reader)
+    });
+    let (filesystem, problem) = match read {
+        Ok(filesystem) => (Some(filesystem), None),
+        Err(error) => (None, Some(one_line(&error))),
+    };
+    let verity = filesystem.as_ref().and_then(|found| {
+        let size = found.blocks.checked_mul(u64::from(found.block_size))?;
+        verity::find(&chain::open(&path, &options.parents).ok()?.disk, size)
+    });
+    Ok(Inspection {
+        path,
+        folder,
+        disk: disk_inspection(summary, parents),
+        filesystem,
+        verity,
+        problem,
+    })
+}
+
+fn disk_inspection(summary: Summary, parents: Vec<PathBuf>) -> DiskInspection {
+    DiskInspection {
         format: summary.format.to_string(),
         virtual_size: summary.virtual_size,
         file_size: summary.file_size,
@@ -123,26 +187,12 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
             LogState::Clean => "clean".into(),
             LogState::Replayed(entries) => format!("replayed {entries} entries"),
         }),
-    };
-    let (filesystem, problem) = match Reader::open(disk)
-        .map_err(from_ext4)
-        .and_then(|r| filesystem(&r))
-    {
-        Ok(filesystem) => (Some(filesystem), None),
-        Err(error) => (None, Some(one_line(&error))),
-    };
-    let verity = filesystem.as_ref().and_then(|found| {
-        let size = found.blocks.checked_mul(u64::from(found.block_size))?;
-        verity::find(&open_disk(&path).ok()?, size)
-    });
-    Ok(Inspection {
-        path,
-        folder,
-        disk: disk_inspection,
-        filesystem,
-        verity,
-        problem,
-    })
+        parent: summary.parent.map(|parent| ParentInspection {
+            paths: parent.paths,
+            ids: parent.ids.iter().map(ToString::to_string).collect(),
+        }),
+        chain: parents,
+    }
 }
 
 fn filesystem<R: positioned_io::ReadAt>(reader: &Reader<R>) -> Result<FilesystemInspection> {
@@ -170,7 +220,14 @@ fn filesystem<R: positioned_io::ReadAt>(reader: &Reader<R>) -> Result<Filesystem
             JournalState::Replayed {
                 transactions,
                 blocks,
-            } => format!("replayed {transactions} transactions, {blocks} blocks"),
+                fast_commits,
+            } => {
+                let fast = match fast_commits {
+                    0 => String::new(),
+                    _ => format!(", {fast_commits} fast commits"),
+                };
+                format!("replayed {transactions} transactions, {blocks} blocks{fast}")
+            }
             other => format!("{other:?}").to_lowercase(),
         },
         has_errors: summary.has_errors,

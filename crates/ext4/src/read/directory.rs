@@ -1,13 +1,19 @@
 //! A directory's entries, read block after block; hash trees are directories to whoever reads so.
 
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
 use positioned_io::ReadAt;
 use zerocopy::FromBytes;
 
 use super::content::check_type;
 use super::inode::Inode;
+use super::map::Run;
+use super::names::Edits;
 use super::volume::Volume;
 use super::xattr::inline_rest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::directory::{
     DirEntryHeader, DirEntryTail, HEADER_SIZE, TAIL_FILE_TYPE, TAIL_SIZE,
 };
@@ -22,6 +28,8 @@ use crate::types::{BlockNo, FileType, InodeNo};
 
 /// Bytes that are read at once.
 const READ_AT_ONCE: usize = 256 << 10;
+/// Most bytes of one directory's names that are kept in memory.
+const NAMES_MAX: usize = 1 << 30;
 /// Bytes of the shortest entry: a name of one byte.
 const ENTRY_MIN: usize = 12;
 /// Bytes of the parent's number that inline directories begin with.
@@ -41,7 +49,7 @@ struct Parser<'a> {
     block_size: usize,
     inodes: u32,
     first_inode: u32,
-    entries: &'a mut Vec<DirEntry>,
+    entries: &'a mut VecDeque<DirEntry>,
 }
 
 /// `ext4_rec_len_from_disk`: 64 KiB does not fit in 16 bits.
@@ -94,7 +102,7 @@ impl Parser<'_> {
             let name = String::from_utf8_lossy(name);
             return Err(format!("{name:?} names inode {inode}"));
         }
-        self.entries.push(DirEntry {
+        self.entries.push_back(DirEntry {
             name: name.to_vec(),
             inode: InodeNo(inode),
         });
@@ -112,55 +120,208 @@ fn index_offset(block: &[u8], logical: u64) -> Option<usize> {
     (logical == 0).then_some(ROOT_ENTRIES_OFFSET)
 }
 
-impl<R: ReadAt> Volume<R> {
-    pub(super) fn read_dir(&self, inode: &Inode) -> Result<Vec<DirEntry>> {
-        check_type(inode, FileType::Directory)?;
-        inode.check_readable()?;
-        let block_size = size(self.geometry.block_size);
-        let mut entries = Vec::new();
-        let mut parser = Parser {
-            block_size,
-            inodes: self.geometry.inodes,
-            first_inode: self.geometry.first_inode,
-            entries: &mut entries,
-        };
-        let bad = |what: &str| inode.corrupt(format!("directory: {what}"));
-        if inode.is_inline() {
-            let first = inode.i_block.get(INLINE_PARENT_SIZE..).unwrap_or_default();
-            parser.parse(first).map_err(|what| bad(&what))?;
-            parser
-                .parse(inline_rest(inode)?)
-                .map_err(|what| bad(&what))?;
-            return Ok(entries);
-        }
-        let mut buffer = Vec::new();
-        let mut next = 0;
-        for run in self.distinct_runs(inode)?.iter() {
-            if run.logical != next {
-                return Err(bad("a hole"));
+/// A directory's entries in the order on disk, read as they are asked for: see
+/// [`Reader::entries`](crate::Reader::entries). An error is the last item.
+pub struct Entries<'a, R> {
+    volume: &'a Volume<R>,
+    inode: &'a Inode,
+    /// Entries that were read and not yet given out.
+    ahead: VecDeque<DirEntry>,
+    edits: Option<Edits<'a>>,
+    stage: Stage,
+}
+
+/// How far a directory has been read.
+enum Stage {
+    Inline,
+    /// The next run, and the bytes of it that have been read.
+    Blocks {
+        runs: Arc<[Run]>,
+        index: usize,
+        skip: u64,
+    },
+    /// What fast commits have added.
+    Added,
+    End,
+}
+
+impl<R> fmt::Debug for Entries<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entries")
+            .field("directory", &self.inode.number())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: ReadAt> Iterator for Entries<'_, R> {
+    type Item = Result<DirEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.ahead.pop_front() {
+                return Some(Ok(entry));
             }
-            next = run.end();
-            let mut skip = 0;
-            let all = self.geometry.offset(BlockNo(run.blocks));
-            while skip < all {
-                let length = size(all.saturating_sub(skip)).min(READ_AT_ONCE);
-                buffer.resize(length, 0);
-                self.read_run(inode, run, skip, &mut buffer)?;
-                for block in buffer.chunks_exact(block_size) {
-                    let ahead = skip >> self.geometry.block_shift;
-                    let logical = run.logical.saturating_add(ahead);
-                    let place = BlockNo(run.physical.saturating_add(ahead));
-                    self.check_dir_block(inode, block, logical)
-                        .map_err(|what| bad(what).at_block(place))?;
-                    parser
-                        .parse(block)
-                        .map_err(|what| bad(&what).at_block(place))?;
-                    skip = skip.saturating_add(wide(block.len()));
+            if matches!(self.stage, Stage::End) {
+                return None;
+            }
+            if let Err(error) = self.read_ahead() {
+                self.ahead.clear();
+                self.stage = Stage::End;
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+impl<R: ReadAt> Entries<'_, R> {
+    fn bad(&self, what: &str) -> Error {
+        self.inode.corrupt(format!("directory: {what}"))
+    }
+
+    /// Reads the next stretch.
+    fn read_ahead(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.stage, Stage::End) {
+            Stage::Inline => {
+                self.read_inline()?;
+                self.edit();
+                self.stage = Stage::Added;
+            }
+            Stage::Blocks { runs, index, skip } => {
+                self.stage = match runs.get(index) {
+                    Some(run) => {
+                        let read = self.read_blocks(run, skip)?;
+                        self.edit();
+                        let skip = skip.saturating_add(read);
+                        let is_over = skip >= self.volume.geometry.offset(BlockNo(run.blocks));
+                        Stage::Blocks {
+                            index: index.saturating_add(usize::from(is_over)),
+                            skip: if is_over { 0 } else { skip },
+                            runs,
+                        }
+                    }
+                    None => Stage::Added,
+                };
+            }
+            Stage::Added => {
+                if let Some(edits) = &mut self.edits {
+                    let rest = edits.rest().map_err(|what| {
+                        Error::unsupported(format!(
+                            "{what}; mount the file system once to replay it"
+                        ))
+                        .at_inode(self.inode.number())
+                    })?;
+                    self.ahead.extend(rest);
                 }
             }
+            Stage::End => {}
         }
-        if self.geometry.offset(BlockNo(next)) < inode.size() {
-            return Err(bad("a hole"));
+        Ok(())
+    }
+
+    /// Lays what fast commits have changed over what was read.
+    fn edit(&mut self) {
+        if let Some(edits) = &mut self.edits {
+            let read = std::mem::take(&mut self.ahead);
+            self.ahead = read
+                .into_iter()
+                .filter_map(|entry| edits.entry(entry))
+                .collect();
+        }
+    }
+
+    fn parser(&mut self) -> Parser<'_> {
+        let geometry = &self.volume.geometry;
+        Parser {
+            block_size: size(geometry.block_size),
+            inodes: geometry.inodes,
+            first_inode: geometry.first_inode,
+            entries: &mut self.ahead,
+        }
+    }
+
+    fn read_inline(&mut self) -> Result<()> {
+        let inode = self.inode;
+        let first = inode.i_block.get(INLINE_PARENT_SIZE..).unwrap_or_default();
+        for part in [first, inline_rest(inode)?] {
+            let parsed = self.parser().parse(part);
+            parsed.map_err(|what| self.bad(&what))?;
+        }
+        Ok(())
+    }
+
+    /// Reads blocks of a run, `skip` bytes from its start; gives back how many bytes that were.
+    fn read_blocks(&mut self, run: &Run, skip: u64) -> Result<u64> {
+        let geometry = &self.volume.geometry;
+        let block_shift = geometry.block_shift;
+        let block_size = size(geometry.block_size);
+        let left = geometry.offset(BlockNo(run.blocks)).saturating_sub(skip);
+        let mut buffer = vec![0; size(left).min(READ_AT_ONCE)];
+        self.volume.read_run(self.inode, run, skip, &mut buffer)?;
+        let first = skip >> block_shift;
+        for (block, ahead) in buffer.chunks_exact(block_size).zip(first..) {
+            let logical = run.logical.saturating_add(ahead);
+            let place = BlockNo(run.physical.saturating_add(ahead));
+            self.volume
+                .check_dir_block(self.inode, block, logical)
+                .map_err(|what| self.bad(what).at_block(place))?;
+            let parsed = self.parser().parse(block);
+            parsed.map_err(|what| self.bad(&what).at_block(place))?;
+        }
+        Ok(wide(buffer.len()))
+    }
+}
+
+impl<R: ReadAt> Volume<R> {
+    pub(super) fn entries<'a>(&'a self, inode: &'a Inode) -> Result<Entries<'a, R>> {
+        check_type(inode, FileType::Directory)?;
+        inode.check_readable()?;
+        let change = self.changes.directory(inode.number());
+        let stage = if change.is_some_and(|change| change.is_fresh) {
+            Stage::Added
+        } else if inode.is_inline() {
+            Stage::Inline
+        } else {
+            let runs = self.distinct_runs(inode)?;
+            let mut next = 0;
+            for run in runs.iter() {
+                if run.logical != next {
+                    return Err(inode.corrupt("directory: a hole"));
+                }
+                next = run.end();
+            }
+            if self.geometry.offset(BlockNo(next)) < inode.size() {
+                return Err(inode.corrupt("directory: a hole"));
+            }
+            Stage::Blocks {
+                runs,
+                index: 0,
+                skip: 0,
+            }
+        };
+        Ok(Entries {
+            volume: self,
+            inode,
+            ahead: VecDeque::new(),
+            edits: change.map(|change| Edits::new(change, inode.is_casefolded())),
+            stage,
+        })
+    }
+
+    pub(super) fn read_dir(&self, inode: &Inode) -> Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        let mut bytes = 0usize;
+        for entry in self.entries(inode)? {
+            let entry = entry?;
+            bytes = bytes
+                .saturating_add(size_of::<DirEntry>())
+                .saturating_add(entry.name.len());
+            if bytes > NAMES_MAX {
+                return Err(
+                    Error::too_large("a directory with more than 1 GiB of names")
+                        .at_inode(inode.number()),
+                );
+            }
+            entries.push(entry);
         }
         Ok(entries)
     }
@@ -246,7 +407,7 @@ mod tests {
     fn hostile_entries_are_refused() {
         let mut entry = vec![12, 0, 0, 0, 12, 0, 1, 1, b'a', 0, 0, 0];
         let parse = |bytes: &[u8]| {
-            let mut entries = Vec::new();
+            let mut entries = VecDeque::new();
             Parser {
                 block_size: 1024,
                 inodes: 20,

@@ -150,7 +150,8 @@ fn device(i_block: &[u8; 60]) -> Device {
 }
 
 impl<R: ReadAt> Volume<R> {
-    fn record(&self, number: InodeNo) -> Result<(BlockNo, Arc<[u8]>)> {
+    /// An inode's bytes on disk, and the block they lie in.
+    pub(super) fn record(&self, number: InodeNo) -> Result<(BlockNo, Arc<[u8]>)> {
         let geometry = &self.geometry;
         let out = || {
             Error::corrupt(format!("the volume has {} inodes", geometry.inodes)).at_inode(number)
@@ -183,7 +184,12 @@ impl<R: ReadAt> Volume<R> {
 
     /// Reads any inode, reserved ones too.
     pub(super) fn inode(&self, number: InodeNo) -> Result<Inode> {
-        let (block, record) = self.record(number)?;
+        let (block, on_disk) = self.record(number)?;
+        let change = self.changes.inode(number);
+        let logged = change.and_then(|change| change.record(&on_disk));
+        // What a fast commit tells of an inode was checked with the commit.
+        let is_sealed = self.geometry.has_checksums() && logged.is_none();
+        let record = logged.unwrap_or(on_disk);
         let bad = |what: String| Error::corrupt(what).at_inode(number).at_block(block);
         let (raw, _) = format::Inode::read_from_prefix(&record)
             .map_err(|_| bad("the inode is cut off".into()))?;
@@ -194,7 +200,7 @@ impl<R: ReadAt> Volume<R> {
             Some(&[low, high, ..]) => u16::from_le_bytes([low, high]),
             _ => 0,
         };
-        if geometry.has_checksums() {
+        if is_sealed {
             let has_high = room > 0 && extra_size >= 4;
             let sum = geometry
                 .seed
@@ -218,6 +224,7 @@ impl<R: ReadAt> Volume<R> {
 
         let mode = raw.i_mode.get();
         let links = u32::from(raw.i_links_count.get());
+        let links = change.map_or(links, |change| change.links(links));
         if links == 0 {
             return Err(bad("the inode is not in use".into()));
         }

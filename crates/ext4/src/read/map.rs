@@ -266,7 +266,13 @@ impl<R: ReadAt> Volume<R> {
         } else {
             gather.block_map()?;
         }
-        let runs: Arc<[Run]> = gather.runs.into();
+        let mut runs = gather.runs;
+        if let Some(change) = self.changes.inode(inode.number())
+            && !change.ranges.is_empty()
+        {
+            runs = change.ranges.over(&runs, gather.limit);
+        }
+        let runs: Arc<[Run]> = runs.into();
         Ok(Arc::clone(inode.runs.get_or_init(|| runs)))
     }
 

@@ -8,7 +8,7 @@ use positioned_io::ReadAt;
 use super::map::Run;
 use super::volume::{Replayed, Volume};
 use crate::error::{Error, Result};
-use crate::journal::{Log, LogGeometry, replay};
+use crate::journal::{FastCommits, Log, LogGeometry, replay};
 use crate::types::{BlockNo, FileType, InodeNo};
 
 /// The journal's file as a log.
@@ -45,6 +45,7 @@ impl<R: ReadAt> Log for File<'_, R> {
 pub(super) struct Recovered {
     pub(super) overlay: BTreeMap<u64, Replayed>,
     pub(super) transactions: u32,
+    pub(super) fast_commits: FastCommits,
 }
 
 /// Replays the journal in `inode` into memory.
@@ -77,5 +78,6 @@ pub(super) fn recover<R: ReadAt>(volume: &Volume<R>, number: InodeNo) -> Result<
     Ok(Recovered {
         overlay,
         transactions: replay.transactions,
+        fast_commits: replay.fast_commits,
     })
 }

@@ -16,6 +16,8 @@ pub enum JournalState {
         transactions: u32,
         /// Blocks whose newest copy lies in the journal.
         blocks: u64,
+        /// Fast commits behind the last transaction.
+        fast_commits: u32,
     },
 }
 

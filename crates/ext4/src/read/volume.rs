@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use positioned_io::ReadAt;
 
+use super::fast_commit::Changes;
 use super::geometry::Geometry;
 use crate::error::{Error, Result};
 use crate::num::{index as size, wide};
@@ -31,6 +32,8 @@ pub(super) struct Volume<R> {
     source: R,
     pub(super) geometry: Geometry,
     pub(super) overlay: BTreeMap<u64, Replayed>,
+    /// What was committed behind the journal's last transaction.
+    pub(super) changes: Changes,
     cache: Mutex<Cache>,
 }
 
@@ -76,6 +79,7 @@ impl<R: ReadAt> Volume<R> {
             source,
             geometry,
             overlay: BTreeMap::new(),
+            changes: Changes::default(),
             cache: Mutex::default(),
         }
     }

@@ -8,7 +8,7 @@ use opengcs_ext4::{ErrorKind, JournalState, Reader};
 use crate::read_tools::{Scratch, assert_same, e2fsck, noise, plant, run, tree, tree_of_image};
 
 /// The blocks of a file.
-fn blocks(image: &Path, name: &str) -> Vec<u64> {
+pub(crate) fn blocks(image: &Path, name: &str) -> Vec<u64> {
     let text = run(
         "debugfs",
         &["-R", &format!("blocks {name}"), image.to_str().unwrap()],

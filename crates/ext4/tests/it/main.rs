@@ -5,6 +5,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod fast_commit;
 mod journal;
 mod journal_kernel;
 mod judge;
