@@ -3,30 +3,76 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use crate::{Error, ErrorKind, Existing, NewFile, Result};
+use crate::control::Meter;
+use crate::{Control, Error, ErrorKind, Existing, NewFile, Progress, Result};
 
 mod sys;
+
+/// How a file is copied.
+#[derive(Clone, Debug)]
+pub struct CopyOptions {
+    /// What happens to a file that is there already; it stays unless chosen otherwise.
+    pub existing: Existing,
+    /// Progress, in bytes of the file that are done, and cancellation.
+    pub control: Control,
+}
+
+impl Default for CopyOptions {
+    fn default() -> Self {
+        Self {
+            existing: Existing::Keep,
+            control: Control::new(),
+        }
+    }
+}
 
 /// Copies a file and gives its size in bytes.
 ///
 /// Blocks are shared where the file system can do that; otherwise the data is
 /// copied by the kernel where possible, and holes stay holes. The copy has the
-/// source's permissions. It comes to its name whole or not at all.
+/// source's permissions, but is never setuid or setgid. It comes to its name whole or not at all.
 ///
 /// # Errors
 ///
 /// All name both paths. [`ErrorKind::AlreadyExists`] when `dst` is there and
 /// `overwrite` is false; [`ErrorKind::InvalidInput`] when both are the same
 /// file or either is not a regular file; those of the system.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let (src, dst) = (folder.path().join("a"), folder.path().join("b"));
+/// std::fs::write(&src, "content")?;
+/// assert_eq!(opengcs_layer::copy_file(&src, &dst, false)?, 7);
+/// assert!(opengcs_layer::copy_file(&src, &dst, false).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(alias = "CopyFile")]
 pub fn copy_file(src: &Path, dst: &Path, overwrite: bool) -> Result<u64> {
-    copy(src, dst, overwrite).map_err(|error| {
+    let options = CopyOptions {
+        existing: if overwrite {
+            Existing::Replace
+        } else {
+            Existing::Keep
+        },
+        ..CopyOptions::default()
+    };
+    copy_file_with(src, dst, &options)
+}
+
+/// The same as [`copy_file`], watched and stopped by a [`Control`].
+///
+/// # Errors
+///
+/// As for [`copy_file`]; [`ErrorKind::Cancelled`] when it is asked to stop,
+/// and what was at `dst` is as it was.
+pub fn copy_file_with(src: &Path, dst: &Path, options: &CopyOptions) -> Result<u64> {
+    copy(src, dst, options).map_err(|error| {
         let message = format!("cannot copy {} to {}", src.display(), dst.display());
         Error::new(error.kind(), message).with_source(error)
     })
 }
 
-fn copy(src: &Path, dst: &Path, overwrite: bool) -> Result<u64> {
+fn copy(src: &Path, dst: &Path, options: &CopyOptions) -> Result<u64> {
     // Looked at before it is opened: opening a fifo would wait for a writer.
     let found = fs::metadata(src).map_err(|error| Error::io_at("cannot open", src, error))?;
     if !found.is_file() {
@@ -42,22 +88,24 @@ fn copy(src: &Path, dst: &Path, overwrite: bool) -> Result<u64> {
             "source and destination are the same file",
         ));
     }
-    let existing = if overwrite {
-        Existing::Replace
-    } else {
-        Existing::Keep
-    };
-    let mut new = NewFile::create(dst, existing)?;
+    let mut new = NewFile::create(dst, options.existing)?;
+    let mut meter = Meter::new(&options.control);
+    meter.tell(Progress::default())?;
     if !sys::share_blocks(&from, new.file()) {
-        sys::copy_data(&from, new.file(), found.len())
+        let mut done = |bytes| Ok(meter.step(Progress { entries: 0, bytes })?);
+        sys::copy_data(&from, new.file(), found.len(), &mut done)
             .map_err(|error| Error::io("cannot copy the data", error))?;
     }
-    new.set_permissions(found.permissions())?;
+    new.set_permissions(sys::plain(found.permissions()))?;
     let size = new
         .file()
         .metadata()
         .map_err(|error| Error::io_at("cannot look at", dst, error))?
         .len();
+    meter.tell(Progress {
+        entries: 0,
+        bytes: size,
+    })?;
     new.publish()?;
     Ok(size)
 }

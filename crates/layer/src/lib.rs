@@ -41,10 +41,13 @@
 //! # }
 //! ```
 
+mod buffer;
+mod chain;
 mod control;
 mod copy;
 mod decompress;
 mod details;
+mod disk_file;
 mod error;
 mod export;
 mod ext4_source;
@@ -65,13 +68,17 @@ mod warning;
 mod whiteout;
 
 pub use control::{Control, Progress};
-pub use copy::copy_file;
+pub use copy::{CopyOptions, copy_file, copy_file_with};
+pub use disk_file::DiskFile;
 pub use decompress::Compression;
 pub use details::{LAYER_FILE, LayerVhdDetails, SANDBOX_FILE, layer_vhd_details};
 pub use error::{Error, ErrorKind, Result};
 pub use export::DiskWhiteouts;
 pub use filesystem::{DEFAULT_UUID, FilesystemOptions};
-pub use inspect::{DiskInspection, FilesystemInspection, Inspection, inspect};
+pub use inspect::{
+    DiskInspection, FilesystemInspection, InspectOptions, Inspection, ParentInspection, inspect,
+    inspect_with,
+};
 pub use opengcs_vhd::{Format, detect};
 pub use publish::{Existing, NewFile};
 pub use scratch::{DEFAULT_SCRATCH_SIZE, Scratch, ScratchOptions, create_scratch};

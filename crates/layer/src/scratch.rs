@@ -11,10 +11,10 @@ use opengcs_ext4::{Metadata, Timestamp, Writer};
 use opengcs_vhd::{Disk, Format};
 use sha2::{Digest, Sha256};
 
+use crate::chain;
 use crate::error::from_ext4;
 use crate::filesystem::FilesystemOptions;
 use crate::to_disk::{Growing, from_vhd, publish};
-use crate::to_tar::open_disk;
 use crate::{Error, Existing, NewFile, Result, copy_file};
 
 /// The size of a scratch disk unless another is chosen, in bytes: 20 GiB.
@@ -117,10 +117,11 @@ fn from_cache(path: &Path, options: &ScratchOptions, cache: &Path) -> Result<boo
 
 /// Whether a disk from the cache is what it should be, as far as a glance tells.
 fn is_usable(cached: &Path, options: &ScratchOptions) -> bool {
-    let Ok(disk) = open_disk(cached) else {
+    let Ok(chain::Chain { disk, parents }) = chain::open(cached, &[]) else {
         return false;
     };
-    disk.format() == options.format
+    parents.is_empty()
+        && disk.format() == options.format
         && disk.virtual_size() == options.size
         && opengcs_ext4::Reader::open(disk).is_ok()
 }

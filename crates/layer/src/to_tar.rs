@@ -2,18 +2,18 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use opengcs_ext4::Reader;
-use opengcs_vhd::{Access, Disk};
+use opengcs_vhd::Disk;
 use positioned_io::ReadAt;
 
+use crate::chain;
 use crate::control::Control;
 use crate::decompress::Compression;
 use crate::error::from_ext4;
 use crate::export::{DiskWhiteouts, ExportOptions, Written, export};
 use crate::ext4_source::Ext4Source;
-use crate::to_disk::from_vhd;
 use crate::{Error, Result, Warnings, pipeline};
 
 /// The folder in a sandbox that holds what overlayfs has changed.
@@ -30,6 +30,9 @@ pub struct DiskToTarOptions {
     pub sparse: bool,
     /// How the tar is compressed: not at all, with gzip, or with zstd.
     pub compression: Compression,
+    /// Folders in which the parents of a differencing disk may lie, besides the
+    /// disk's own. A disk file names its parent's path; it is not followed elsewhere.
+    pub parents: Vec<PathBuf>,
     /// Progress and cancellation.
     pub control: Control,
 }
@@ -57,8 +60,9 @@ pub struct Exported {
 
 /// Writes the ext4 file system in a disk file (VHD, VHDX or raw, found by its content) as a tar.
 ///
-/// The file is only read. Dropped is what the options say, and besides it
-/// sockets, and an empty `lost+found` at the root.
+/// The file is only read. A differencing disk is read with its parents. Dropped
+/// is what the options say, and besides it sockets, and an empty `lost+found`
+/// at the root.
 ///
 /// # Errors
 ///
@@ -70,7 +74,7 @@ pub fn disk_to_tar(
     output: impl Write,
     options: &DiskToTarOptions,
 ) -> Result<Exported> {
-    let reader = open_ext4(input)?;
+    let reader = open_ext4(input, &options.parents)?;
     to_tar(output, options, |outgoing| {
         let source = Ext4Source::new(reader);
         let root = if options.sandbox {
@@ -154,8 +158,8 @@ pub fn folder_to_tar(
 }
 
 /// Opens the file system in a disk file of any format.
-pub(crate) fn open_ext4(path: &Path) -> Result<Reader<Disk<File>>> {
-    let disk = open_disk(path)?;
+pub(crate) fn open_ext4(path: &Path, parents: &[PathBuf]) -> Result<Reader<Disk<File>>> {
+    let disk = chain::open(path, parents)?.disk;
     let other = other_content(&disk);
     Reader::open(disk).map_err(|error| {
         match other {
@@ -183,21 +187,6 @@ fn other_content(disk: &impl ReadAt) -> Option<&'static str> {
         _ if start.get(257..262) == Some(b"ustar") => "a tar",
         _ => return None,
     })
-}
-
-/// Opens a disk file of any format for reading.
-pub(crate) fn open_disk(path: &Path) -> Result<Disk<File>> {
-    let file = File::open(path).map_err(|error| Error::io_at("cannot open", path, error))?;
-    let metadata = file
-        .metadata()
-        .map_err(|error| Error::io_at("cannot read", path, error))?;
-    if metadata.is_dir() {
-        return Err(Error::invalid("it is a folder, not a disk file").with_path(path));
-    }
-    if metadata.is_file() && metadata.len() == 0 {
-        return Err(Error::corrupt("the file is empty, not a disk file").with_path(path));
-    }
-    Disk::open(file, Access::ReadOnly).map_err(|error| from_vhd(error).with_path(path))
 }
 
 /// Runs an export in a thread of its own, and compresses and writes in the caller's.

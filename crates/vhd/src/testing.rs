@@ -24,6 +24,9 @@ use crate::number::wide;
 
 mod content;
 mod crash;
+mod forge;
+
+pub use forge::Child;
 
 /// A file in memory. Clones are the same file, as open files of one inode are.
 #[derive(Clone, Debug, Default)]

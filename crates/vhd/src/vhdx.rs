@@ -281,17 +281,23 @@ impl<S: Storage> Vhdx<S> {
         let last = within.saturating_add(wide(piece.len())).saturating_sub(1) / sector_size / 8;
         let mut bits = vec![0; narrow(last.saturating_sub(first).saturating_add(1))?];
         self.view.read(bitmap.saturating_add(first), &mut bits)?;
+        let here = |sector: u64| {
+            let byte = usize::try_from((sector / 8).saturating_sub(first)).ok();
+            let bit = 1_u8.rotate_left(u32::try_from(sector % 8).unwrap_or(0));
+            byte.and_then(|byte| bits.get(byte))
+                .is_some_and(|byte| byte & bit != 0)
+        };
         let mut at = within;
         while !piece.is_empty() {
             let sector = at / sector_size;
-            let byte = bits.get(narrow((sector / 8).saturating_sub(first))?);
-            let bit = 1_u8.rotate_left(u32::try_from(sector % 8).unwrap_or(0));
-            let length = clamp(
-                piece.len(),
-                sector_size.get().saturating_sub(at % sector_size),
-            );
+            let end = at.saturating_add(wide(piece.len()));
+            let mut next = sector.saturating_add(1).saturating_mul(sector_size.get());
+            while next < end && here(next / sector_size) == here(sector) {
+                next = next.saturating_add(sector_size.get());
+            }
+            let length = clamp(piece.len(), next.saturating_sub(at));
             let (head, tail) = piece.split_at_mut(length);
-            if byte.is_some_and(|byte| byte & bit != 0) {
+            if here(sector) {
                 self.view.read(offset.saturating_add(at), head)?;
             } else {
                 beneath(parent, start.saturating_add(at), head)?;

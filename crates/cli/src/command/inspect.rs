@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use opengcs::layer::{self, DiskInspection, FilesystemInspection, Inspection};
+use opengcs::layer::{self, DiskInspection, FilesystemInspection, InspectOptions, Inspection};
 
 use crate::context::Context;
 use crate::output;
@@ -24,7 +24,8 @@ Examples:
   opengcs inspect /var/lib/layers/4f1c --json
 
 JSON: {path, folder: {path, size, is_sandbox} or null, disk: {format, virtual_size, file_size,
-file_allocated, allocated, block_size, logical_sector_size, physical_sector_size, id, creator, log},
+file_allocated, allocated, block_size, logical_sector_size, physical_sector_size, id, creator, log,
+parent: {paths, ids} or null, chain: [files of its parents]},
 filesystem: {block_size, blocks, free_blocks, inodes, free_inodes, uuid, label, features, journal,
 has_errors, is_sandbox} or null, verity: {root_hash, hash_offset, data_blocks, data_block_size,
 hash_block_size, algorithm, salt, uuid} or null, problem: why there is no file system, or null};
@@ -33,6 +34,10 @@ pub(crate) struct Inspect {
     /// The disk file (VHD, VHDX or raw) or the layer folder
     #[arg(value_name = "FILE|FOLDER")]
     path: PathBuf,
+    /// Folder in which parents of a differencing disk may lie, besides the disk's own; can be
+    /// given more than once
+    #[arg(long, value_name = "FOLDER")]
+    parents: Vec<PathBuf>,
     #[command(flatten)]
     json: Json,
 }
@@ -40,7 +45,12 @@ pub(crate) struct Inspect {
 impl Inspect {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
         let path = self.path.clone();
-        let found = context.blocking(move || Ok(layer::inspect(&path)?)).await?;
+        let options = InspectOptions {
+            parents: self.parents.clone(),
+        };
+        let found = context
+            .blocking(move || Ok(layer::inspect_with(&path, &options)?))
+            .await?;
         if self.json.json {
             output::json(&found)?;
         } else {
@@ -117,6 +127,13 @@ fn show_disk(lines: &mut Lines, disk: &DiskInspection) {
         if let Some(text) = text {
             lines.add(name, text);
         }
+    }
+    if let Some(parent) = &disk.parent {
+        let named = parent.paths.first().map_or("(no path)", String::as_str);
+        lines.add("parent", named);
+    }
+    for file in &disk.chain {
+        lines.add("read from", file.display().to_string());
     }
 }
 

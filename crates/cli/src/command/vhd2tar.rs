@@ -23,7 +23,8 @@ use crate::warnings::{self, Told};
 /// Turn a disk file with an ext4 file system into a tar (a container layer)
 ///
 /// The disk file is a VHD, a VHDX or raw; that is recognised by its content. It is only read; a
-/// journal that was not written back is taken into account. overlayfs's whiteouts become `.wh.`
+/// journal that was not written back is taken into account. A differencing disk is read with its
+/// parents, which must lie beside it or in a folder given with --parents. overlayfs's whiteouts become `.wh.`
 /// files, as OCI layers have them. The tar FILE appears when it is whole, and replaces one that is
 /// there.
 #[derive(Debug, Args)]
@@ -57,6 +58,10 @@ pub(crate) struct Vhd2Tar {
     /// Leave holes of files out of the tar (PAX sparse files, which GNU tar and libarchive read)
     #[arg(long)]
     sparse: bool,
+    /// Folder in which parents of a differencing disk may lie, besides the disk's own; can be
+    /// given more than once
+    #[arg(long, value_name = "FOLDER")]
+    parents: Vec<PathBuf>,
     /// Compress the tar with gzip
     #[arg(long, conflicts_with = "zstd")]
     gzip: bool,
@@ -144,6 +149,7 @@ impl Vhd2Tar {
                 Whiteouts::Keep => DiskWhiteouts::Keep,
             },
             sparse: self.sparse,
+            parents: self.parents.clone(),
             compression: match (self.gzip, self.zstd) {
                 (true, _) => Compression::Gzip,
                 (_, true) => Compression::Zstd,

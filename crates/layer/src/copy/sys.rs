@@ -1,12 +1,31 @@
 //! What copying needs from each system: shared blocks, holes, copies inside the kernel.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 /// How much is read at once where the kernel does not copy.
 const CHUNK: usize = 1 << 20;
+/// How much the kernel copies before progress is told.
+#[cfg(target_os = "linux")]
+const KERNEL_CHUNK: usize = 16 << 20;
 /// The unit in which zeros become holes where the source's holes are not known.
 const ZERO_UNIT: usize = 64 << 10;
+
+/// Is told how many bytes of the file are done, and may stop the copy.
+type Done<'a> = &'a mut dyn FnMut(u64) -> io::Result<()>;
+
+/// Permissions without those that let a program run as its owner.
+#[cfg(unix)]
+pub(super) fn plain(permissions: Permissions) -> Permissions {
+    use std::os::unix::fs::PermissionsExt as _;
+    Permissions::from_mode(permissions.mode() & 0o777)
+}
+
+/// Permissions without those that let a program run as its owner.
+#[cfg(not(unix))]
+pub(super) fn plain(permissions: Permissions) -> Permissions {
+    permissions
+}
 
 /// Whether both are one file, where the system can tell.
 #[cfg(unix)]
@@ -36,10 +55,12 @@ pub(super) fn share_blocks(_from: &File, _to: &File) -> bool {
 
 /// Copies the data of a file of `size` bytes, and no holes.
 #[cfg(target_os = "linux")]
-pub(super) fn copy_data(from: &File, to: &File, size: u64) -> io::Result<()> {
+pub(super) fn copy_data(from: &File, to: &File, size: u64, done: Done<'_>) -> io::Result<()> {
     use rustix::fs::SeekFrom::{Data, Hole};
     use rustix::io::Errno;
+    use std::os::unix::fs::MetadataExt as _;
     to.set_len(size)?;
+    let blocks = from.metadata()?.blocks();
     let mut in_kernel = true;
     let mut at = 0;
     while at < size {
@@ -48,13 +69,18 @@ pub(super) fn copy_data(from: &File, to: &File, size: u64) -> io::Result<()> {
             // Nothing but a hole is left.
             Err(Errno::NXIO) => return Ok(()),
             // The file system does not know its holes.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) if at == 0 => {
-                return copy_but_zeros(from, to, 0, size);
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY) if at == 0 => {
+                return copy_by_hand(from, to, 0, size, true, done);
             }
             Err(error) => return Err(error.into()),
         };
         let end = rustix::fs::seek(from, Hole(start))?.min(size);
-        copy_range(from, to, start, end, &mut in_kernel)?;
+        // All is data, and yet the file takes less room than that: the file
+        // system does not tell its holes, or it compresses.
+        if start == 0 && end == size && blocks.saturating_mul(512) < size {
+            return copy_by_hand(from, to, 0, size, true, done);
+        }
+        copy_range(from, to, start, end, &mut in_kernel, done)?;
         at = end.max(start + 1);
     }
     Ok(())
@@ -62,9 +88,9 @@ pub(super) fn copy_data(from: &File, to: &File, size: u64) -> io::Result<()> {
 
 /// Copies the data of a file of `size` bytes, and no long runs of zeros.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn copy_data(from: &File, to: &File, size: u64) -> io::Result<()> {
+pub(super) fn copy_data(from: &File, to: &File, size: u64, done: Done<'_>) -> io::Result<()> {
     to.set_len(size)?;
-    copy_but_zeros(from, to, 0, size)
+    copy_by_hand(from, to, 0, size, true, done)
 }
 
 /// Copies one run of data, inside the kernel as long as that works.
@@ -75,16 +101,20 @@ fn copy_range(
     start: u64,
     end: u64,
     in_kernel: &mut bool,
+    done: Done<'_>,
 ) -> io::Result<()> {
     use rustix::io::Errno;
     let (mut read_at, mut write_at) = (start, start);
     while *in_kernel && read_at < end {
         let left = usize::try_from(end - read_at)
             .unwrap_or(usize::MAX)
-            .min(1 << 30);
+            .min(KERNEL_CHUNK);
         match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), left) {
-            Ok(0) => return Err(shrank()),
-            Ok(_) | Err(Errno::INTR) => {}
+            // The end, if the source shrank; and what some file systems give
+            // for files that they cannot copy.
+            Ok(0) => *in_kernel = false,
+            Ok(_) => done(read_at)?,
+            Err(Errno::INTR) => {}
             Err(Errno::NOSPC) => return Err(Errno::NOSPC.into()),
             Err(Errno::DQUOT) => return Err(Errno::DQUOT.into()),
             // Across file systems, on old kernels, on odd ones: by hand. A real
@@ -92,11 +122,7 @@ fn copy_range(
             Err(_) => *in_kernel = false,
         }
     }
-    copy_by_hand(from, to, read_at, end, false)
-}
-
-fn copy_but_zeros(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
-    copy_by_hand(from, to, start, end, true)
+    copy_by_hand(from, to, read_at, end, false, done)
 }
 
 fn copy_by_hand(
@@ -105,6 +131,7 @@ fn copy_by_hand(
     start: u64,
     end: u64,
     skip_zeros: bool,
+    done: Done<'_>,
 ) -> io::Result<()> {
     if start >= end {
         return Ok(());
@@ -131,6 +158,7 @@ fn copy_by_hand(
             }
         }
         left -= u64::try_from(length).unwrap_or(left);
+        done(end - left)?;
     }
     Ok(())
 }
@@ -155,11 +183,17 @@ mod tests {
         (&from).write_all(&data).unwrap();
         let size = u64::try_from(data.len()).unwrap();
         to.set_len(size).unwrap();
-        copy_but_zeros(&from, &to, 0, size).unwrap();
+        let mut told = Vec::new();
+        let mut done = |bytes| {
+            told.push(bytes);
+            Ok(())
+        };
+        copy_by_hand(&from, &to, 0, size, true, &mut done).unwrap();
+        assert_eq!(told.last(), Some(&size));
         let mut copied = Vec::new();
         (&to).seek(SeekFrom::Start(0)).unwrap();
         (&to).read_to_end(&mut copied).unwrap();
         assert!(copied == data);
-        assert!(copy_by_hand(&from, &to, 0, size + 1, false).is_err());
+        assert!(copy_by_hand(&from, &to, 0, size + 1, false, &mut |_| Ok(())).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use opengcs_layer::{ErrorKind, copy_file};
+use opengcs_layer::{Control, CopyOptions, ErrorKind, Existing, copy_file, copy_file_with};
 
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir)
@@ -102,4 +102,87 @@ fn missing_and_odd_sources_and_targets_are_errors() {
     assert_eq!(kind(&src, dir.path()), ErrorKind::InvalidInput);
     assert_eq!(kind(&src, &none.join("x")), ErrorKind::NotFound);
     assert_eq!(names(dir.path()), ["src"]);
+}
+
+#[test]
+fn copy_tells_its_progress_and_stops_when_asked() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+    let dir = tempfile::tempdir().unwrap();
+    let (src, dst) = (dir.path().join("src"), dir.path().join("dst"));
+    fs::write(&src, vec![3; 50 << 20]).unwrap();
+    fs::write(&dst, b"old").unwrap();
+    let told: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (seen, flag) = (Arc::clone(&told), Arc::clone(&stop));
+    let options = CopyOptions {
+        existing: Existing::Replace,
+        control: Control::new()
+            .cancel_with(Arc::clone(&stop))
+            .on_progress(move |now| {
+                seen.lock().unwrap().push(now.bytes);
+                // After the first call, before anything can be published.
+                flag.store(true, Ordering::Relaxed);
+            }),
+    };
+    let error = copy_file_with(&src, &dst, &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!(fs::read(&dst).unwrap(), b"old");
+    assert_eq!(names(dir.path()), ["dst", "src"]);
+    let seen = Arc::clone(&told);
+    let options = CopyOptions {
+        existing: Existing::Replace,
+        control: Control::new().on_progress(move |now| seen.lock().unwrap().push(now.bytes)),
+    };
+    assert_eq!(copy_file_with(&src, &dst, &options).unwrap(), 50 << 20);
+    let told = told.lock().unwrap();
+    assert_eq!(told.last(), Some(&(50 << 20)));
+    assert!(told[1..].is_sorted());
+}
+
+/// From one file system to another, where the kernel cannot share and may not copy.
+#[cfg(target_os = "linux")]
+#[test]
+fn copy_crosses_file_systems_with_its_holes() {
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir_in("/dev/shm").unwrap();
+    let src = dir.path().join("src");
+    let file = File::create(&src).unwrap();
+    file.set_len(100 << 20).unwrap();
+    file.write_all_at(&[1; 9000], 7 << 20).unwrap();
+    file.write_all_at(&[2; 9000], (60 << 20) + 1).unwrap();
+    let (there, back) = (other.path().join("there"), dir.path().join("back"));
+    copy_file(&src, &there, false).unwrap();
+    copy_file(&there, &back, false).unwrap();
+    for copy in [&there, &back] {
+        let found = fs::metadata(copy).unwrap();
+        assert!(found.blocks() * 512 < 1 << 20, "{}", found.blocks());
+        assert!(fs::read(copy).unwrap() == fs::read(&src).unwrap());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn devices_and_fifos_are_refused_and_setuid_stays_behind() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (src, dst) = (dir.path().join("src"), dir.path().join("dst"));
+    let fifo = dir.path().join("fifo");
+    let mode = rustix::fs::Mode::from_raw_mode(0o666);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+    for odd in [fifo.as_path(), Path::new("/dev/null"), dir.path()] {
+        let error = copy_file(odd, &dst, false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(odd.to_str().unwrap()));
+    }
+    fs::write(&src, b"x").unwrap();
+    let error = copy_file(&src, &fifo, true).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    fs::set_permissions(&src, fs::Permissions::from_mode(0o4751)).unwrap();
+    copy_file(&src, &dst, false).unwrap();
+    assert_eq!(
+        fs::metadata(&dst).unwrap().permissions().mode() & 0o7777,
+        0o751
+    );
 }

@@ -9,6 +9,7 @@
 )]
 
 mod attributes;
+mod chain;
 mod copy;
 mod corpus;
 mod details;

@@ -32,18 +32,12 @@ impl<S: Storage> Disk<S> {
             let found = find(&parent)
                 .map_err(|error| Error::io("cannot open the parent disk", 0, error))?;
             let found = Self::open_alone(found, Access::ReadOnly)?;
+            // A VHDX has a VHDX as its parent, a VHD a VHD.
             let same = match (&child.inner, &found.inner) {
-                (Inner::Vhdx(_), Inner::Vhdx(disk)) => parent.ids.contains(&disk.data_write_guid()),
-                (Inner::Dynamic(_), Inner::Dynamic(disk)) => {
-                    parent.ids.contains(&disk.footer().unique_id)
+                (Inner::Vhdx(_), Inner::Vhdx(_))
+                | (Inner::Dynamic(_), Inner::Dynamic(_) | Inner::Flat { .. }) => {
+                    parent.is(&found.summary()?)
                 }
-                (
-                    Inner::Dynamic(_),
-                    Inner::Flat {
-                        footer: Some(footer),
-                        ..
-                    },
-                ) => parent.ids.contains(&footer.unique_id),
                 _ => false,
             };
             if !same {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Disk, Format, Inner};
+use super::{Access, Disk, Format, Inner};
 use crate::vhdx::LogState;
 use crate::{Error, Guid, Result, Storage};
 
@@ -28,6 +28,9 @@ pub struct Summary {
     pub physical_sector_size: Option<u32>,
     /// The identifier of the disk.
     pub id: Option<Guid>,
+    /// The identifier by which a child knows this disk as its parent: that of
+    /// a VHDX's content, which changes when it is written to, or a VHD's.
+    pub content_id: Option<Guid>,
     /// The tool that made the file, in its own words.
     pub creator: Option<String>,
     /// Whether a VHDX's log was clean, or how many entries were replayed.
@@ -45,6 +48,26 @@ pub struct ParentSummary {
     pub paths: Vec<String>,
 }
 
+impl ParentSummary {
+    /// Whether a disk file is the parent, as far as identifiers tell.
+    ///
+    /// ```
+    /// use opengcs_vhd::testing::MemoryFile;
+    /// use opengcs_vhd::{Disk, DiskOptions, Format, Guid, ParentSummary};
+    /// let options = DiskOptions::new(Format::Vhdx, Some(1 << 20), Guid::from_u128(1));
+    /// let summary = Disk::create(MemoryFile::new(), &options)?.summary()?;
+    /// let ids = vec![summary.content_id.expect("a VHDX has one")];
+    /// let parent = ParentSummary { ids, paths: vec![r".\base.vhdx".into()] };
+    /// assert!(parent.is(&summary));
+    /// assert!(!ParentSummary::default().is(&summary));
+    /// # Ok::<(), opengcs_vhd::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is(&self, disk: &Summary) -> bool {
+        disk.content_id.is_some_and(|id| self.ids.contains(&id))
+    }
+}
+
 impl fmt::Display for ParentSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.paths.first() {
@@ -55,6 +78,26 @@ impl fmt::Display for ParentSummary {
 }
 
 impl<S: Storage> Disk<S> {
+    /// What a disk file says of itself, also of a differencing disk without
+    /// its parents.
+    ///
+    /// ```
+    /// use opengcs_vhd::testing::MemoryFile;
+    /// use opengcs_vhd::{Disk, DiskOptions, Format, Guid};
+    /// let options = DiskOptions::new(Format::FixedVhd, Some(1 << 20), Guid::from_u128(1));
+    /// let file = Disk::create(MemoryFile::new(), &options)?.finish()?;
+    /// let summary = Disk::describe(file)?;
+    /// assert_eq!((summary.virtual_size, summary.parent), (1 << 20, None));
+    /// # Ok::<(), opengcs_vhd::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Disk::open`], but for differencing disks.
+    pub fn describe(storage: S) -> Result<Summary> {
+        Self::open_alone(storage, Access::ReadOnly)?.summary()
+    }
+
     /// What the disk file says of itself.
     ///
     /// # Errors
@@ -75,6 +118,7 @@ impl<S: Storage> Disk<S> {
             logical_sector_size: None,
             physical_sector_size: None,
             id: None,
+            content_id: None,
             creator: None,
             log: None,
             parent: None,
@@ -86,11 +130,12 @@ impl<S: Storage> Disk<S> {
                 summary.block_size = Some(disk.block_size());
                 summary.parent = disk.parent().map(|parent| {
                     let mut paths: Vec<String> = Vec::new();
-                    for platform in [b"W2ru", b"MacX", b"W2ku"] {
+                    for platform in [b"W2ru", b"Wi2r", b"MacX", b"W2ku", b"Wi2k"] {
                         let found = parent.locators.iter().filter(|l| l.platform == *platform);
                         paths.extend(found.map(|locator| locator.path.clone()));
                     }
                     paths.push(parent.name.clone());
+                    paths.retain(|path| !path.is_empty());
                     ParentSummary {
                         ids: vec![parent.unique_id],
                         paths,
@@ -104,6 +149,7 @@ impl<S: Storage> Disk<S> {
                 summary.logical_sector_size = Some(disk.logical_sector_size());
                 summary.physical_sector_size = Some(disk.physical_sector_size());
                 summary.id = Some(disk.disk_id());
+                summary.content_id = Some(disk.data_write_guid());
                 summary.creator = Some(disk.creator().to_owned());
                 summary.log = Some(disk.log_state());
                 summary.parent = disk.parent().map(|parent| ParentSummary {
@@ -120,6 +166,7 @@ impl<S: Storage> Disk<S> {
         if let Some(footer) = footer {
             summary.logical_sector_size = Some(512);
             summary.id = Some(footer.unique_id);
+            summary.content_id = Some(footer.unique_id);
             summary.creator = Some(
                 String::from_utf8_lossy(&footer.creator_application)
                     .trim_matches(|c: char| c.is_whitespace() || c.is_control())

@@ -107,9 +107,6 @@ impl<S: Storage> DynamicVhd<S> {
             .filter(|size| size.is_power_of_two() && *size >= 512)
             .and_then(|size| NonZeroU64::new(u64::from(size)))
             .ok_or_else(|| Error::corrupt("the block size is not legal").at(at))?;
-        if !footer.size.is_multiple_of(SECTOR_SIZE) {
-            return Err(Error::corrupt("the size is no multiple of 512"));
-        }
         let entries = u64::from(raw.max_table_entries.get());
         if footer.size.div_ceil(block_size.get()) > entries {
             return Err(Error::corrupt("the block table is too short for the size").at(at));
@@ -233,15 +230,26 @@ impl<S: Storage> DynamicVhd<S> {
         let from = first / 8;
         let mut bits = vec![0; narrow((last / 8).saturating_sub(from).saturating_add(1))?];
         self.read(bitmap.saturating_add(from), &mut bits)?;
+        let here = |sector: u64| {
+            let byte = usize::try_from((sector / 8).saturating_sub(from)).ok();
+            let mask = 0x80_u8.rotate_right(u32::try_from(sector % 8).unwrap_or(0));
+            byte.and_then(|byte| bits.get(byte))
+                .is_some_and(|byte| byte & mask != 0)
+        };
         let mut rest = piece;
         let mut at = within;
         while !rest.is_empty() {
-            let sector = at / SECTOR;
-            let byte = narrow((sector / 8).saturating_sub(from))?;
-            let mask = 0x80_u8.checked_shr(u32::try_from(sector % 8).unwrap_or(0));
-            let here = bits.get(byte).copied().unwrap_or(0) & mask.unwrap_or(0) != 0;
-            let length = clamp(rest.len(), SECTOR_SIZE.saturating_sub(at % SECTOR));
+            let first = at / SECTOR;
+            let mut next = first.saturating_add(1);
+            while next <= last && here(next) == here(first) {
+                next = next.saturating_add(1);
+            }
+            let length = clamp(
+                rest.len(),
+                next.saturating_mul(SECTOR_SIZE).saturating_sub(at),
+            );
             let (head, tail) = rest.split_at_mut(length);
+            let here = here(first);
             if here {
                 self.read(data.saturating_add(at), head)?;
             } else {

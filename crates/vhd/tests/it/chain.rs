@@ -1,93 +1,224 @@
 //! Differencing disks are read with their parents, and refused without.
 
-use opengcs_vhd::testing::MemoryFile;
-use opengcs_vhd::vhdx::Vhdx;
-use opengcs_vhd::{Access, Disk, ErrorKind, Storage};
+use std::collections::BTreeMap;
+
+use opengcs_vhd::testing::{Child, MemoryFile};
+use opengcs_vhd::{Access, Disk, DiskOptions, ErrorKind, Format, Guid, Storage};
 use positioned_io::WriteAt;
 
-use crate::vhdx::{new, read};
+use crate::script::Dice;
+use crate::vhdx::{ID, WRITE, new, read};
 
 const MIB: u64 = 1 << 20;
 
-/// Makes a VHDX of 1 GiB with one block a child, of which only the second
-/// sector is its own.
-fn make_child(file: &MemoryFile, linkage: &str) {
-    let units =
-        |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
-    let pairs = [
-        ("parent_linkage", linkage),
-        ("relative_path", r"..\parent.vhdx"),
-    ];
-    let pairs = pairs.map(|(key, value)| (units(key), units(value)));
-    let mut locator = vec![
-        0xb7, 0xef, 0x4a, 0xb0, 0x9e, 0xd1, 0x81, 0x4a, 0xb7, 0x89, 0x25, 0xb8, 0xe9, 0x44, 0x59,
-        0x13, 0, 0, 2, 0,
-    ];
-    let mut at = 20 + 2 * 12;
-    let mut text = Vec::new();
-    for (key, value) in &pairs {
-        locator.extend((at as u32).to_le_bytes());
-        locator.extend(((at + key.len()) as u32).to_le_bytes());
-        locator.extend((key.len() as u16).to_le_bytes());
-        locator.extend((value.len() as u16).to_le_bytes());
-        at += key.len() + value.len();
-        text.extend([key.clone(), value.clone()].concat());
+fn content_id(file: &MemoryFile) -> Guid {
+    Disk::describe(file.snapshot()).unwrap().content_id.unwrap()
+}
+
+fn child<'a>(size: u64, parent: Guid, paths: &'a [(&'a str, &'a str)]) -> Child<'a> {
+    Child {
+        size,
+        id: Guid::from_u128(99),
+        parent,
+        paths,
+        block_size: 1 << 20,
+        sectors: BTreeMap::new(),
     }
-    locator.extend(text);
-    let metadata = 2 * MIB;
-    let mut entry = vec![
-        0x2d, 0x5f, 0xd3, 0xa8, 0x0b, 0xb3, 0x4d, 0x45, 0xab, 0xf7, 0xd3, 0xd8, 0x48, 0x34, 0xab,
-        0x0c,
-    ];
-    entry.extend((128_u32 << 10).to_le_bytes());
-    entry.extend((locator.len() as u32).to_le_bytes());
-    entry.extend(4_u64.to_le_bytes());
-    file.store_at(metadata + 10, &[6]).unwrap();
-    file.store_at(metadata + 32 + 5 * 32, &entry).unwrap();
-    file.store_at(metadata + (128 << 10), &locator).unwrap();
-    file.store_at(metadata + (64 << 10) + 4, &[2]).unwrap();
-    // The block is partial, and its bitmap lies behind it.
-    let end = file.length().unwrap();
-    file.store_at(3 * MIB, &[7]).unwrap();
-    file.store_at(3 * MIB + 4096 * 8, &(end | 6).to_le_bytes())
-        .unwrap();
-    file.store_at(end, &[0b10]).unwrap();
-    file.resize(end + MIB).unwrap();
+}
+
+/// A sector that differs with its seed.
+fn sector(seed: u64) -> [u8; 512] {
+    let mut bytes = [0; 512];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = (seed as u8).wrapping_mul(31).wrapping_add(at as u8) | 1;
+    }
+    bytes
+}
+
+/// Random sectors over a model, of which the child takes those.
+fn change(child: &mut Child<'_>, model: &mut [u8], seed: u64) {
+    let mut dice = Dice(seed);
+    for _ in 0..60 {
+        let first = dice.below(child.size / 512);
+        for number in first..(first + 1 + dice.below(40)).min(child.size / 512) {
+            let bytes = sector(dice.below(1000));
+            child.sectors.insert(number, bytes);
+            model[number as usize * 512..][..512].copy_from_slice(&bytes);
+        }
+    }
+}
+
+/// Chains of three disks, of all formats and several block sizes, read as the model says.
+#[test]
+fn chains_read_as_their_sectors_say() {
+    let size = 9 * MIB + 1536;
+    for (seed, format, blocks) in [
+        (1, Format::FixedVhd, [2 << 20, 512 << 10]),
+        (2, Format::FixedVhd, [4096, 1 << 20]),
+        (3, Format::Vhdx, [1 << 20, 2 << 20]),
+        (4, Format::Vhdx, [8 << 20, 1 << 20]),
+    ] {
+        let mut base =
+            Disk::create(MemoryFile::new(), &DiskOptions::new(format, Some(size), ID)).unwrap();
+        let mut model = vec![0; size as usize];
+        model[..3 << 20].fill(7);
+        base.write_all_at(0, &model[..3 << 20]).unwrap();
+        let mut files = vec![base.finish().unwrap()];
+        for (step, block_size) in blocks.into_iter().enumerate() {
+            let mut child = child(size, content_id(files.last().unwrap()), &[]);
+            child.id = Guid::from_u128(500 + step as u128);
+            child.block_size = block_size;
+            change(&mut child, &mut model, seed * 10 + step as u64);
+            files.push(match format {
+                Format::Vhdx => child.vhdx(),
+                _ => child.vhd(),
+            });
+        }
+        let top = files.pop().unwrap();
+        let disk = Disk::open_chain(top, |_| Ok(files.pop().unwrap())).unwrap();
+        assert!(
+            read(&disk, 0, size as usize) == model,
+            "{format} {blocks:?}"
+        );
+        let mut dice = Dice(seed);
+        for _ in 0..300 {
+            let at = dice.below(size);
+            let length = (1 + dice.below(5000)).min(size - at) as usize;
+            assert!(read(&disk, at, length) == model[at as usize..][..length]);
+        }
+    }
+}
+
+/// A child may be larger than its parent: what the parent does not have is zero.
+#[test]
+fn beyond_a_shorter_parent_is_zero() {
+    let parent = MemoryFile::new();
+    let options = DiskOptions::new(Format::FixedVhd, Some(MIB + 512), ID);
+    let mut disk = Disk::create(parent.clone(), &options).unwrap();
+    disk.write_all_at(0, &vec![3; MIB as usize + 512]).unwrap();
+    disk.finish().unwrap();
+    let mut child = child(4 * MIB, ID, &[]);
+    child.sectors.insert(2 * 2048, sector(5));
+    let disk = Disk::open_chain(child.vhd(), |_| Ok(parent.clone())).unwrap();
+    let found = read(&disk, 0, 4 << 20);
+    assert!(found[..(1 << 20) + 512].iter().all(|byte| *byte == 3));
+    assert!(
+        found[(1 << 20) + 512..2 << 20]
+            .iter()
+            .all(|byte| *byte == 0)
+    );
+    assert_eq!(found[2 << 20..(2 << 20) + 512], sector(5));
 }
 
 #[test]
-fn sectors_come_from_the_child_or_its_parent() {
-    let mut parent = new(Some(1 << 30));
-    parent.write_all_at(0, &[1; 2 << 20]).unwrap();
-    let parent = parent.finish().unwrap();
-    let linkage = Vhdx::open(parent.clone(), Access::ReadOnly).unwrap();
-    let linkage = format!("{{{}}}", linkage.data_write_guid());
-    let mut child = new(Some(1 << 30));
-    child.write_all_at(0, &[2; 4096]).unwrap();
-    let child = child.finish().unwrap();
-    make_child(&child, &linkage);
-
-    let error = Disk::open(child.clone(), Access::ReadOnly).unwrap_err();
+fn child_says_where_its_parent_is() {
+    let paths = [
+        ("W2ku", r"C:\disks\base.vhd"),
+        ("W2ru", r".\base.vhd"),
+        ("name", "base.vhd"),
+    ];
+    let file = child(4 * MIB, ID, &paths).vhd();
+    let parent = Disk::describe(file.clone()).unwrap().parent.unwrap();
+    assert_eq!(parent.ids, [ID]);
+    assert_eq!(
+        parent.paths,
+        [r".\base.vhd", r"C:\disks\base.vhd", "base.vhd"]
+    );
+    let error = Disk::open(file, Access::ReadOnly).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("parent.vhdx"), "{error}");
+    assert!(error.to_string().contains("base.vhd"), "{error}");
 
-    let disk = Disk::open_chain(child.clone(), |named| {
-        assert_eq!(named.paths, [r"..\parent.vhdx"]);
-        Ok(parent.clone())
-    })
+    let paths = [
+        ("absolute_win32_path", r"\\?\C:\disks\base.vhdx"),
+        ("relative_path", r"..\base.vhdx"),
+        ("volume_path", r"\\?\Volume{x}\base.vhdx"),
+    ];
+    let file = child(4 * MIB, ID, &paths).vhdx();
+    let parent = Disk::describe(file.clone()).unwrap().parent.unwrap();
+    assert_eq!(parent.ids, [ID]);
+    assert_eq!(parent.paths[0], r"..\base.vhdx");
+    assert_eq!(parent.paths.len(), 3);
+    for access in [Access::ReadOnly, WRITE] {
+        let error = Disk::open(file.snapshot(), access).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
+}
+
+#[test]
+fn parent_that_was_changed_or_is_of_another_kind_is_refused() {
+    let mut disk = new(Some(MIB));
+    disk.write_all_at(0, b"parent").unwrap();
+    let parent = disk.finish().unwrap();
+    let id = content_id(&parent);
+    let of_vhdx = child(MIB, id, &[]).vhdx();
+    Disk::open_chain(of_vhdx.snapshot(), |_| Ok(parent.snapshot())).unwrap();
+    let mut disk = Disk::open(parent.snapshot(), WRITE).unwrap();
+    disk.write_all_at(0, b"change").unwrap();
+    let changed = disk.finish().unwrap();
+    let raw = MemoryFile::new();
+    raw.resize(MIB).unwrap();
+    let vhd = Disk::create(
+        MemoryFile::new(),
+        &DiskOptions::new(Format::FixedVhd, Some(MIB), id),
+    )
+    .unwrap()
+    .finish()
     .unwrap();
-    let found = read(&disk, 0, 3 << 20);
-    assert!(found[..512] == [1; 512] && found[512..1024] == [2; 512]);
-    assert!(found[1024..2 << 20].iter().all(|byte| *byte == 1));
-    assert!(found[2 << 20..].iter().all(|byte| *byte == 0));
+    let of_vhd = child(MIB, id, &[]).vhd();
+    for (child, other) in [
+        (&of_vhdx, &changed),
+        (&of_vhdx, &raw),
+        (&of_vhdx, &vhd),
+        (&of_vhd, &raw),
+        (&of_vhd, &parent),
+    ] {
+        let error = Disk::open_chain(child.snapshot(), |_| Ok(other.snapshot())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    }
+    Disk::open_chain(of_vhd, |_| Ok(vhd.snapshot())).unwrap();
+}
 
-    let stranger = new(Some(1 << 30));
-    let stranger = {
-        let file = stranger.finish().unwrap();
-        let mut disk = Disk::open(file, crate::vhdx::WRITE).unwrap();
-        disk.write_all_at(0, b"changed").unwrap();
-        disk.finish().unwrap()
-    };
-    let error = Disk::open_chain(child, |_| Ok(stranger.clone())).unwrap_err();
+#[test]
+fn chain_without_end_is_refused() {
+    let own = Guid::from_u128(99);
+    let file = child(MIB, own, &[]).vhd();
+    let mut opened = 0;
+    let error = Disk::open_chain(file.snapshot(), |_| {
+        opened += 1;
+        Ok(file.snapshot())
+    })
+    .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(opened < 100);
+}
+
+/// The footer in front stands in for one at the end that was torn; sectors without a parent's are zero.
+#[test]
+fn dynamic_vhd_with_a_damaged_tail_is_read_by_its_copy() {
+    let mut child = child(6 * MIB + 1000, Guid::from_u128(5), &[]);
+    child.sectors.insert(0, sector(1));
+    child.sectors.insert(2048 * 5, sector(2));
+    let file = child.vhd();
+    let parent = Disk::create(
+        MemoryFile::new(),
+        &DiskOptions::new(Format::FixedVhd, Some(MIB), Guid::from_u128(5)),
+    )
+    .unwrap()
+    .finish()
+    .unwrap();
+    let length = file.length().unwrap();
+    for damage in [1, 400, 511, 512] {
+        let torn = file.snapshot();
+        if damage == 512 {
+            torn.resize(length - 512).unwrap();
+        } else {
+            torn.store_at(length - 512 + damage - 1, &[0xee]).unwrap();
+        }
+        let disk = Disk::open_chain(torn, |_| Ok(parent.snapshot())).unwrap();
+        assert_eq!(disk.format(), Format::DynamicVhd);
+        assert_eq!(disk.virtual_size(), 6 * MIB + 1000);
+        assert_eq!(read(&disk, 0, 512), sector(1));
+        assert_eq!(read(&disk, 5 * MIB, 512), sector(2));
+        assert_eq!(read(&disk, 5 * MIB + 512, 512), [0; 512]);
+    }
 }
