@@ -9,6 +9,7 @@
 
 mod chain;
 mod crash;
+mod foreign;
 mod hostile;
 mod judge;
 mod qemu;
