@@ -23,6 +23,7 @@ const PHYSICAL_SECTOR: Guid = Guid::from_u128(0xcda348c7_445d_4471_9cc9_e9885251
 const PARENT_LOCATOR: Guid = Guid::from_u128(0xa8d35f2d_b30b_454d_abf7_d3d84834ab0c);
 const VHDX_LOCATOR: Guid = Guid::from_u128(0xb04aefb7_d19e_4a81_b789_25b8e9445913);
 
+const IS_USER: u32 = 1;
 const IS_VIRTUAL_DISK: u32 = 2;
 const IS_REQUIRED: u32 = 4;
 const LEAVE_ALLOCATED: u32 = 1;
@@ -180,7 +181,15 @@ impl Metadata {
         let [parameters, size, id, logical, physical, locator] = &mut found;
         for entry in entries.iter().take(usize::from(raw.entry_count.get())) {
             let guid = Guid::from_windows(entry.item_id);
+            // A user's item is another one, also under the same identifier.
+            let system = entry.flags.get() & IS_USER == 0;
             let (place, exact) = match guid {
+                _ if !system && entry.flags.get() & IS_REQUIRED == 0 => continue,
+                _ if !system => {
+                    return Err(Error::unsupported(format!(
+                        "the VHDX needs the user's metadata {guid}, which is not supported"
+                    )));
+                }
                 FILE_PARAMETERS => (&mut *parameters, Some(8)),
                 VIRTUAL_DISK_SIZE => (&mut *size, Some(8)),
                 VIRTUAL_DISK_ID => (&mut *id, Some(16)),

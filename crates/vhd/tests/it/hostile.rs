@@ -79,6 +79,37 @@ fn cut_vhdx_is_refused() {
     }
 }
 
+/// One copy of the header and of the region table is enough; a damaged one is made anew or left.
+#[test]
+fn either_copy_of_header_and_region_table_is_enough() {
+    let mut disk = new(Some(1 << 30));
+    disk.write_all_at(5 << 20, b"content").unwrap();
+    let file = disk.finish().unwrap();
+    for header in [64_u64 << 10, 128 << 10] {
+        for table in [192_u64 << 10, 256 << 10] {
+            for at in [0, 5, 20, 3000] {
+                let damaged = file.snapshot();
+                damaged.store_at(header + at, &[0xee; 8]).unwrap();
+                damaged.store_at(table + at, &[0xee; 8]).unwrap();
+                let disk = Disk::open(damaged.snapshot(), Access::ReadOnly).unwrap();
+                assert_eq!(read(&disk, 5 << 20, 7), b"content");
+                let mut disk = Disk::open(damaged, WRITE).unwrap();
+                disk.write_all_at(9 << 20, b"more").unwrap();
+                let disk = Disk::open(disk.finish().unwrap(), Access::ReadOnly).unwrap();
+                assert_eq!(read(&disk, 9 << 20, 4), b"more");
+            }
+        }
+    }
+    for both in [[64_u64 << 10, 128 << 10], [192 << 10, 256 << 10]] {
+        let damaged = file.snapshot();
+        for at in both {
+            damaged.store_at(at + 4, &[0xee; 8]).unwrap();
+        }
+        let error = Disk::open(damaged, Access::ReadOnly).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+}
+
 #[test]
 fn unknown_required_region_and_metadata_are_named() {
     let file = new(Some(1 << 30)).finish().unwrap();

@@ -1,8 +1,8 @@
 //! What a VHDX of ours holds, read back by us.
 
 use opengcs_vhd::testing::MemoryFile;
-use opengcs_vhd::{Access, Disk, DiskOptions, ErrorKind, Format, Guid};
-use positioned_io::{ReadAt, WriteAt};
+use opengcs_vhd::{Access, Disk, DiskOptions, ErrorKind, Format, Guid, Storage};
+use positioned_io::{ReadAt, Size, WriteAt};
 use proptest::prelude::*;
 
 pub(crate) const ID: Guid = Guid::from_u128(0x1234_5678_9abc_4def_8123_4567_89ab_cdef);
@@ -189,19 +189,93 @@ fn writing_changes_the_identifiers_and_reading_changes_nothing() {
     }
 }
 
+#[test]
+fn discarded_blocks_make_room_and_shorten_the_file() {
+    let mut disk = new(Some(1 << 30));
+    disk.write_all_at(0, &[1; 8 << 20]).unwrap();
+    let file = disk.finish().unwrap();
+    let full = file.size().unwrap().unwrap();
+    let mut disk = Disk::open(file.clone(), WRITE).unwrap();
+    disk.discard(1 << 20..3 << 20).unwrap();
+    assert_eq!(disk.summary().unwrap().allocated, 6 << 20);
+    // Not yet: a crash could bring the blocks back.
+    disk.write_all_at(100 << 20, b"end").unwrap();
+    assert_eq!(disk.summary().unwrap().allocated, 7 << 20);
+    disk.flush().unwrap();
+    disk.write_all_at(200 << 20, b"reused").unwrap();
+    disk.flush().unwrap();
+    assert_eq!(read(&disk, 200 << 20, 8), b"reused\0\0");
+    let file = disk.finish().unwrap();
+    assert_eq!(file.size().unwrap().unwrap(), full + (1 << 20));
+    // The rest of the room is found again, also without its session.
+    let mut disk = Disk::open(file, WRITE).unwrap();
+    disk.write_all_at(300 << 20, b"found").unwrap();
+    disk.discard(100 << 20..101 << 20).unwrap();
+    let file = disk.finish().unwrap();
+    assert_eq!(file.size().unwrap().unwrap(), full);
+    assert!(file.held() < 8 << 20, "{}", file.held());
+    let disk = Disk::open(file, Access::ReadOnly).unwrap();
+    assert_eq!(read(&disk, 300 << 20, 6), b"found\0");
+    assert_eq!(read(&disk, 0, 1), [1]);
+    assert_eq!(read(&disk, 7 << 20, 1), [1]);
+}
+
+#[test]
+fn discard_past_the_end_or_of_a_disk_that_is_only_read_is_refused() {
+    for format in [Format::Raw, Format::FixedVhd, Format::Vhdx] {
+        let options = DiskOptions::new(format, Some(1 << 20), ID);
+        let mut disk = Disk::create(MemoryFile::new(), &options).unwrap();
+        let error = disk.discard(0..(1 << 20) + 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        disk.discard(0..1 << 20).unwrap();
+        disk.discard(5..5).unwrap();
+        let file = disk.finish().unwrap();
+        assert!(file.held() < 1 << 20);
+        let mut disk = Disk::open(file, Access::ReadOnly).unwrap();
+        let error = disk.discard(0..512).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ReadOnly);
+    }
+}
+
+/// Room that another writer keeps for a block that it has unmapped is not used for others.
+#[test]
+fn room_kept_for_unmapped_blocks_stays_theirs() {
+    let mut disk = new(Some(1 << 30));
+    disk.write_all_at(0, &[1; 3 << 20]).unwrap();
+    let file = disk.finish().unwrap();
+    // The middle block is unmapped (3) and keeps its place.
+    let entry = 3 * (1 << 20) + 8;
+    let place = file.bytes(entry, 8);
+    file.store_at(entry, &[place[0] & !7 | 3]).unwrap();
+    let mut disk = Disk::open(file.clone(), WRITE).unwrap();
+    assert_eq!(read(&disk, 1 << 20, 4), [0; 4]);
+    disk.write_all_at(9 << 20, b"new").unwrap();
+    let file = disk.finish().unwrap();
+    let new = file.bytes(3 * (1 << 20) + 9 * 8, 8);
+    assert_ne!(new[2..], place[2..]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Write(u64, usize, u8),
+    Discard(u64, u64),
     Flush,
     Reopen,
+    /// Open a copy as it is, without an end to this session.
+    Crash,
 }
 
 fn step(size: u64) -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..size, 1..3_000_000_usize, 0..3_u8)
             .prop_map(move |(at, length, fill)| Step::Write(at, length.min((size - at) as usize), fill)),
+        3 => (0..size, 1..6_000_000_u64)
+            .prop_map(move |(at, length)| Step::Discard(at, size.min(at + length))),
+        1 => (0..size >> 20, 1..9_u64)
+            .prop_map(move |(at, length)| Step::Discard(at << 20, size.min((at + length) << 20))),
         1 => Just(Step::Flush),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Crash),
     ]
 }
 
@@ -217,12 +291,17 @@ proptest! {
         format in prop::sample::select(vec![Format::Vhdx, Format::FixedVhd, Format::Raw]),
         fixed: bool,
         sized: bool,
+        holes: bool,
     ) {
         let mut options = DiskOptions::new(format, sized.then_some(SIZE), ID);
         options.block_size = block;
         options.logical_sector_size = sector;
         options.fixed = fixed;
-        let mut disk = Disk::create(MemoryFile::new(), &options).unwrap();
+        let file = MemoryFile::new();
+        if !holes {
+            file.refuse_holes();
+        }
+        let mut disk = Disk::create(file, &options).unwrap();
         if !sized {
             disk.set_size(SIZE).unwrap();
         }
@@ -233,7 +312,19 @@ proptest! {
                     disk.write_all_at(at, &vec![fill; length]).unwrap();
                     model[at as usize..][..length].fill(fill);
                 }
+                Step::Discard(from, upto) => {
+                    disk.discard(from..upto).unwrap();
+                    model[from as usize..upto as usize].fill(0);
+                }
                 Step::Flush => disk.flush().unwrap(),
+                Step::Crash => {
+                    disk.flush().unwrap();
+                    let left = disk.storage().snapshot();
+                    if !holes {
+                        left.refuse_holes();
+                    }
+                    disk = Disk::open(left, WRITE).unwrap();
+                }
                 Step::Reopen => disk = Disk::open(disk.finish().unwrap(), WRITE).unwrap(),
             }
         }
