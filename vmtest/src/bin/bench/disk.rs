@@ -1,171 +1,111 @@
-//! The road of bytes: conversions against copies of the same bytes.
+//! The road of bytes: which rows there are, and the files that they share.
+
+mod extremes;
+mod read;
+mod write;
 
 use std::fs::File;
-use std::io::{BufReader, copy, sink};
-use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use flate2::Compression;
-use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use opengcs::layer::{
-    DiskToTarOptions, Existing, ScratchOptions, TarToDiskOptions, create_scratch, disk_to_tar,
-    tar_to_disk,
-};
+use tempfile::TempDir;
 
-use crate::row::{Row, Table, alternate, quantile, ratio};
-use crate::{Scale, corpus};
+use crate::pairs::{remove, settle};
+use crate::row::{Table, mib};
+use crate::scale::Scale;
+use crate::{child, corpus, peer};
 
-/// Measures every row that needs no VM. Nothing is synced on either side.
-pub(crate) fn measure(scale: &Scale, table: &mut Table) -> Result<()> {
-    let folder = tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in("target")?;
-    let at = |name: &str| folder.path().join(name);
-    let (tar, gzip, vhd, copied) = (
-        at("layer.tar"),
-        at("layer.tar.gz"),
-        at("layer.vhd"),
-        at("copy"),
-    );
-    eprintln!(
-        "writing a layer of {} files, {} MiB",
-        scale.files, scale.mib
-    );
-    corpus::write(&tar, scale.files, scale.mib)?;
-
-    let (ours, theirs) = alternate(
-        scale.pairs,
-        || to_disk(File::open(&tar)?, &vhd),
-        || cp(&tar, &copied),
-    )?;
-    table.add(row("tar → VHD", ours, "cp of the tar", theirs, "≤ 1.25"));
-
-    reset_peak_memory()?;
-    to_disk(File::open(&tar)?, &vhd)?;
-    table.add(Row {
-        what: "tar → VHD, peak memory".into(),
-        ours: peak_memory()?,
-        against: "-".into(),
-        ratio: None,
-        aim: "≤ 64 MiB + 512 B a file",
-    });
-
-    let (ours, theirs) = alternate(
-        scale.pairs,
-        || from_disk(&vhd, &at("back.tar")),
-        || cp(&vhd, &copied),
-    )?;
-    table.add(row("VHD → tar", ours, "cp of the image", theirs, "≤ 1.25"));
-
-    let mut encoder = GzEncoder::new(File::create(&gzip)?, Compression::fast());
-    copy(&mut File::open(&tar)?, &mut encoder)?;
-    encoder.finish()?;
-    let (ours, theirs) = alternate(
-        scale.pairs,
-        || to_disk(File::open(&gzip)?, &vhd),
-        || {
-            copy(
-                &mut GzDecoder::new(BufReader::with_capacity(1 << 20, File::open(&gzip)?)),
-                &mut sink(),
-            )?;
-            Ok(())
-        },
-    )?;
-    table.add(row(
-        "tar.gz → VHD",
-        ours,
-        "inflating to nowhere",
-        theirs,
-        "≤ 1.05",
-    ));
-
-    let scratch = at("scratch.vhdx");
-    let mut times = Vec::new();
-    for _ in 0..scale.pairs.max(1) {
-        let options = ScratchOptions {
-            existing: Existing::Replace,
-            ..ScratchOptions::default()
-        };
-        let started = Instant::now();
-        create_scratch(&scratch, &options)?;
-        times.push(started.elapsed());
+/// Measures every row that needs no VM and is asked for.
+pub(crate) fn measure(scale: &Scale, target: &Path, table: &mut Table) -> Result<()> {
+    let bench = Bench::new(scale, target)?;
+    let layer = [
+        "cp", "mkfs", "arcbox", "gzip", "zstd", "export", "mount", "rdump",
+    ];
+    if scale.wants_any(&layer) {
+        let tar = bench.layer()?;
+        write::measure(&bench, &tar, table)?;
+        write::measure_compressed(&bench, &tar, table)?;
+        read::measure(&bench, &tar, table)?;
+        remove(&tar)?;
     }
-    let bytes = allocated(&scratch)?;
-    table.add(Row {
-        what: "20 GB scratch VHDX".into(),
-        ours: format!(
-            "{:.1} ms, {:.1} MiB",
-            millis(quantile(&mut times, 50)),
-            mib(bytes)
-        ),
-        against: "-".into(),
-        ratio: None,
-        aim: "≤ 5 ms, ≤ 4 MiB",
-    });
-    Ok(())
+    extremes::measure(&bench, table)
 }
 
-fn row(what: &str, ours: Duration, name: &str, theirs: Duration, aim: &'static str) -> Row {
-    Row {
-        what: what.into(),
-        ours: format!("{:.2} s", ours.as_secs_f64()),
-        against: format!("{name}, {:.2} s", theirs.as_secs_f64()),
-        ratio: ratio(ours, theirs),
-        aim,
+/// What all rows have in common.
+struct Bench<'a> {
+    scale: &'a Scale,
+    folder: TempDir,
+}
+
+impl<'a> Bench<'a> {
+    fn new(scale: &'a Scale, target: &Path) -> Result<Self> {
+        let (needs, free) = (needs(scale), peer::df(target, "avail")?.parse()?);
+        ensure!(
+            needs <= free,
+            "{} has {} free and {} are needed; a smaller --mib or --small needs less",
+            target.display(),
+            mib(free),
+            mib(needs)
+        );
+        let folder = tempfile::Builder::new()
+            .prefix("bench-")
+            .tempdir_in(target)
+            .with_context(|| format!("cannot make a folder in {}", target.display()))?;
+        Ok(Self { scale, folder })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The synthetic layer.
+    fn layer(&self) -> Result<PathBuf> {
+        let Scale { files, mib, .. } = self.scale;
+        eprintln!("writing a layer of {files} files, {mib} MiB");
+        let tar = self.path("layer.tar");
+        corpus::layer(&tar, *files, *mib)?;
+        Ok(tar)
+    }
+
+    /// The disk that `tar` becomes, once, and judged: a fast way to a bad image is worth nothing.
+    fn disk(&self, tar: &Path) -> Result<PathBuf> {
+        let disk = self.path("input.vhd");
+        child::run("to-disk", &[tar, &disk])?;
+        settle(&disk)?;
+        peer::is_clean(&disk).context("our own image is not clean")?;
+        Ok(disk)
+    }
+
+    /// `tar` compressed as registries have it.
+    fn gzip(&self, tar: &Path) -> Result<PathBuf> {
+        eprintln!("compressing it with gzip");
+        let path = self.path("layer.tar.gz");
+        let out = BufWriter::with_capacity(1 << 20, File::create(&path)?);
+        let mut encoder = GzEncoder::new(out, Compression::default());
+        std::io::copy(&mut File::open(tar)?, &mut encoder)?;
+        encoder.finish()?.flush()?;
+        Ok(path)
+    }
+
+    /// The same with zstd, at the level that its program takes by itself.
+    fn zstd(&self, tar: &Path) -> Result<PathBuf> {
+        eprintln!("compressing it with zstd");
+        let path = self.path("layer.tar.zst");
+        peer::run(
+            peer::program("zstd")
+                .args(["-q", "-T0", "-o"])
+                .args([&*path, tar]),
+        )?;
+        Ok(path)
     }
 }
 
-fn to_disk(tar: File, vhd: &Path) -> Result<()> {
-    let options = TarToDiskOptions {
-        existing: Existing::Replace,
-        sync: false,
-        ..TarToDiskOptions::default()
-    };
-    tar_to_disk(tar, vhd, &options)?;
-    Ok(())
-}
-
-fn from_disk(vhd: &Path, tar: &Path) -> Result<()> {
-    disk_to_tar(vhd, File::create(tar)?, &DiskToTarOptions::default())?;
-    Ok(())
-}
-
-fn cp(from: &Path, to: &Path) -> Result<()> {
-    let status = Command::new("cp")
-        .args(["--reflink=never"])
-        .arg(from)
-        .arg(to)
-        .status()?;
-    ensure!(status.success(), "cp: {status}");
-    Ok(())
-}
-
-/// Bytes that a file takes on the disk.
-fn allocated(path: &Path) -> Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    Ok(std::fs::metadata(path)?.blocks() * 512)
-}
-
-/// Lets the kernel count this process's peak memory anew.
-fn reset_peak_memory() -> Result<()> {
-    Ok(std::fs::write("/proc/self/clear_refs", "5")?)
-}
-
-fn peak_memory() -> Result<String> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    Ok(line.unwrap_or_default().trim().to_owned())
-}
-
-/// Milliseconds with their fraction.
-pub(crate) fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
+/// The most bytes that lie on the disk at one time: a layer five times (itself, unpacked, as a disk
+/// file, and what both sides write), or six KiB for each small file (a header, a block).
+fn needs(scale: &Scale) -> u64 {
+    let layer = (u64::from(scale.mib) << 20) + u64::from(scale.files) * 4096;
+    (layer * 5).max(u64::from(scale.small) * 6144) + (512 << 20)
 }

@@ -5,68 +5,83 @@
     reason = "a benchmark prints its table, and what it is doing"
 )]
 
+mod child;
 mod corpus;
 mod disk;
+mod pairs;
+mod peer;
 mod row;
+mod scale;
 mod vm;
 
-use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
 
 use row::Table;
+use scale::Scale;
 
-const USAGE: &str = "usage: cargo xtask bench [disk|vm] [--files N] [--mib N] [--pairs N]";
-
-/// How much is measured.
-pub(crate) struct Scale {
-    /// Files in the synthetic layer.
-    pub(crate) files: u32,
-    /// MiB of their contents.
-    pub(crate) mib: u32,
-    /// Alternating pairs; the median of each side counts.
-    pub(crate) pairs: u32,
-}
-
-#[tokio::main]
-async fn main() -> Result<()> {
-    let (mut disk, mut vm) = (true, true);
-    let mut scale = Scale {
-        files: 60_000,
-        mib: 2048,
-        pairs: 5,
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let number = match word.as_str() {
-            "disk" => {
-                vm = false;
-                continue;
-            }
-            "vm" => {
-                disk = false;
-                continue;
-            }
-            "--files" => &mut scale.files,
-            "--mib" => &mut scale.mib,
-            "--pairs" => &mut scale.pairs,
-            _ => bail!("{USAGE}"),
-        };
-        let Some(given) = words.next().and_then(|word| word.parse().ok()) else {
-            bail!("{USAGE}");
-        };
-        *number = given;
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, job @ ..] = words.as_slice()
+        && first == child::WORD
+    {
+        return child::main(job);
     }
+    let scale = Scale::parse(words.into_iter())?;
     // Cargo may have been told to build elsewhere.
-    std::fs::create_dir_all("target")?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    std::fs::create_dir_all(&target)
+        .with_context(|| format!("cannot create {}", target.display()))?;
+    let target = target.canonicalize()?;
     let mut table = Table::default();
-    if disk {
-        disk::measure(&scale, &mut table)?;
+    if scale.disk {
+        disk::measure(&scale, &target, &mut table)?;
     }
-    if vm {
-        vm::measure(&scale, &mut table).await?;
+    if scale.vm {
+        let runtime = tokio::runtime::Runtime::new()?;
+        runtime.block_on(vm::measure(&scale, &mut table))?;
     }
+    let circumstances = circumstances(&scale, &target);
+    println!("{}\n", in_words(&circumstances));
     table.print();
-    let path = std::path::Path::new("target/bench.json");
-    table.write(path)?;
+    let path = target.join("bench.json");
+    table.write(&path, &circumstances)?;
     println!("\nwritten to {}", path.display());
     Ok(())
+}
+
+/// On what machine and at what scale this was measured.
+fn circumstances(scale: &Scale, target: &Path) -> Value {
+    let said = |command: &mut Command| {
+        let output = command.output().ok().filter(|o| o.status.success());
+        output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+    };
+    json!({
+        "processors": std::thread::available_parallelism().map_or(0, usize::from),
+        "system": said(Command::new("uname").arg("-sr")),
+        "file_system": peer::df(target, "fstype").ok(),
+        "commit": said(Command::new("git").args(["describe", "--always", "--dirty"])),
+        "files": scale.files, "mib": scale.mib, "pairs": scale.pairs,
+    })
+}
+
+fn in_words(circumstances: &Value) -> String {
+    let word = |key: &str| match &circumstances[key] {
+        Value::String(text) => text.clone(),
+        Value::Null => "?".into(),
+        other => other.to_string(),
+    };
+    format!(
+        "{} processors, {}, files on {}; opengcs {}; medians of {} pairs; a layer of {} files, {} MiB",
+        word("processors"),
+        word("system"),
+        word("file_system"),
+        word("commit"),
+        word("pairs"),
+        word("files"),
+        word("mib"),
+    )
 }

@@ -6,9 +6,9 @@ use anyhow::{Result, ensure};
 use opengcs::layer::{ScratchOptions, create_scratch};
 use opengcs::{Config, RequestedMode, UtilityVm};
 
-use crate::Scale;
-use crate::disk::millis;
-use crate::row::{Row, Table, quantile};
+use crate::pairs::quantile;
+use crate::row::{Row, Table};
+use crate::scale::Scale;
 
 const STREAM: usize = 256 << 20;
 
@@ -32,6 +32,7 @@ pub(crate) async fn measure(scale: &Scale, table: &mut Table) -> Result<()> {
         ),
         ratio: None,
         aim: "-",
+        ..Row::default()
     });
     exec(&vm, table).await?;
     streams(&vm, table).await?;
@@ -74,6 +75,7 @@ async fn exec(vm: &UtilityVm, table: &mut Table) -> Result<()> {
         ),
         ratio: None,
         aim: "+ 3 ms",
+        ..Row::default()
     });
     Ok(())
 }
@@ -110,6 +112,7 @@ fn rate(table: &mut Table, what: &str, time: Duration) {
         against: "-".into(),
         ratio: None,
         aim: "-",
+        ..Row::default()
     });
 }
 
@@ -137,7 +140,13 @@ async fn disks(vm: &UtilityVm, scale: &Scale, table: &mut Table) -> Result<()> {
             against: "-".into(),
             ratio: None,
             aim: "≤ 50 ms, ≤ 4 × p50",
+            ..Row::default()
         });
     }
     Ok(())
+}
+
+/// Milliseconds with their fraction.
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
