@@ -13,6 +13,7 @@ use std::io::Write;
 
 use opengcs_ext4::{Device, FileType, Metadata};
 
+use crate::buffer::Buffer;
 use crate::control::{Control, Meter, Progress};
 use crate::error::Name;
 use crate::tar::{Encoder, Entry, EntryKind, Run};
@@ -106,7 +107,7 @@ pub(crate) fn export<S: Source, W: Write>(
         warnings: Warnings::default(),
         meter: Meter::new(control),
         entries: 0,
-        buffer: vec![0; BUFFER],
+        buffer: Buffer::new(BUFFER),
     };
     control.check()?;
     exporter.walk(root)?;
@@ -141,7 +142,7 @@ struct Exporter<'a, S: Source, W> {
     warnings: Warnings,
     meter: Meter<'a>,
     entries: u64,
-    buffer: Vec<u8>,
+    buffer: Buffer,
 }
 
 impl<S: Source, W: Write> Exporter<'_, S, W> {

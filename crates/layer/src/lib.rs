@@ -43,6 +43,7 @@
 
 mod buffer;
 mod chain;
+mod buffer;
 mod control;
 mod copy;
 mod decompress;

@@ -7,6 +7,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use crate::buffer::Buffer;
 use crate::{Error, Result};
 
 /// Small enough that what one thread has put into a buffer is in the cache still when the other takes
@@ -14,13 +15,14 @@ use crate::{Error, Result};
 const BUFFER: usize = 128 << 10;
 const BUFFERS: usize = 4;
 
-type Message = io::Result<(Vec<u8>, usize)>;
+/// A buffer, and how much of it is filled.
+type Message = io::Result<(Buffer, usize)>;
 
 /// The worker's end: the input as it arrives.
 pub(crate) struct Incoming {
     full: Receiver<Message>,
-    empty: SyncSender<Vec<u8>>,
-    buffer: Vec<u8>,
+    empty: SyncSender<Buffer>,
+    buffer: Buffer,
     start: usize,
     end: usize,
 }
@@ -66,7 +68,7 @@ pub(crate) fn run<T: Send>(
     let incoming = Incoming {
         full,
         empty,
-        buffer: Vec::new(),
+        buffer: Buffer::new(BUFFER),
         start: 0,
         end: 0,
     };
@@ -84,21 +86,21 @@ pub(crate) fn run<T: Send>(
 }
 
 /// Reads until the end, a failure, or the worker's end.
-fn pump(input: &mut impl Read, full: &SyncSender<Message>, empty: &Receiver<Vec<u8>>) {
-    let mut made = 0;
+fn pump(input: &mut impl Read, full: &SyncSender<Message>, empty: &Receiver<Buffer>) {
+    // The worker holds the first.
+    let mut made = 1;
     loop {
         let mut buffer = match empty.try_recv() {
             Ok(buffer) => buffer,
             Err(_) if made < BUFFERS => {
                 made += 1;
-                Vec::new()
+                Buffer::new(BUFFER)
             }
             Err(_) => match empty.recv() {
                 Ok(buffer) => buffer,
                 Err(_) => return,
             },
         };
-        buffer.resize(BUFFER, 0);
         let mut end = 0;
         let result = loop {
             match input.read(&mut buffer[end..]) {
@@ -129,10 +131,11 @@ fn pump(input: &mut impl Read, full: &SyncSender<Message>, empty: &Receiver<Vec<
 
 /// The worker's end of an output.
 pub(crate) struct Outgoing {
-    full: SyncSender<Vec<u8>>,
-    empty: Receiver<Vec<u8>>,
+    full: SyncSender<(Buffer, usize)>,
+    empty: Receiver<Buffer>,
     made: usize,
-    buffer: Vec<u8>,
+    buffer: Buffer,
+    end: usize,
 }
 
 impl Outgoing {
@@ -144,30 +147,31 @@ impl Outgoing {
 
     fn hand_over(&mut self) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        if self.buffer.is_empty() {
+        if self.end == 0 {
             return Ok(());
         }
         let next = match self.empty.try_recv() {
             Ok(buffer) => buffer,
             Err(_) if self.made < BUFFERS => {
                 self.made += 1;
-                Vec::with_capacity(BUFFER)
+                Buffer::new(BUFFER)
             }
             Err(_) => self.empty.recv().map_err(|_| gone())?,
         };
         let full = std::mem::replace(&mut self.buffer, next);
-        self.buffer.clear();
-        self.full.send(full).map_err(|_| gone())
+        let end = std::mem::take(&mut self.end);
+        self.full.send((full, end)).map_err(|_| gone())
     }
 }
 
 impl Write for Outgoing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() >= BUFFER {
+        if self.end == BUFFER {
             self.hand_over()?;
         }
-        let step = bytes.len().min(BUFFER - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..step]);
+        let step = bytes.len().min(BUFFER - self.end);
+        self.buffer[self.end..][..step].copy_from_slice(&bytes[..step]);
+        self.end += step;
         Ok(step)
     }
 
@@ -182,13 +186,14 @@ pub(crate) fn run_output<W: Write, T: Send>(
     mut output: W,
     work: impl FnOnce(Outgoing) -> Result<T> + Send,
 ) -> Result<(W, T)> {
-    let (full, full_receiver) = sync_channel::<Vec<u8>>(BUFFERS);
+    let (full, full_receiver) = sync_channel::<(Buffer, usize)>(BUFFERS);
     let (empty_sender, empty) = sync_channel(BUFFERS + 1);
     let outgoing = Outgoing {
         full,
         empty,
         made: 1,
-        buffer: Vec::with_capacity(BUFFER),
+        buffer: Buffer::new(BUFFER),
+        end: 0,
     };
     thread::scope(|scope| {
         let worker = thread::Builder::new()
@@ -196,8 +201,8 @@ pub(crate) fn run_output<W: Write, T: Send>(
             .spawn_scoped(scope, move || work(outgoing))
             .map_err(|error| Error::io("cannot start a thread", error))?;
         let mut failure = None;
-        while let Ok(buffer) = full_receiver.recv() {
-            if let Err(error) = output.write_all(&buffer) {
+        while let Ok((buffer, end)) = full_receiver.recv() {
+            if let Err(error) = output.write_all(&buffer[..end]) {
                 failure = Some(Error::output("cannot write the tar", error));
                 break;
             }

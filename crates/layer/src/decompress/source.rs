@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead, Read};
 use std::rc::Rc;
 
+use crate::buffer::Buffer;
+
 /// How much is asked of the input at once.
 const BUFFER: usize = 128 << 10;
 
@@ -38,7 +40,7 @@ impl State {
 /// A buffered input.
 pub(super) struct Source<R> {
     inner: R,
-    buffer: Box<[u8]>,
+    buffer: Buffer,
     start: usize,
     end: usize,
     state: State,
@@ -48,7 +50,7 @@ impl<R: Read> Source<R> {
     pub(super) fn new(inner: R) -> Self {
         Self {
             inner,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
+            buffer: Buffer::new(BUFFER),
             start: 0,
             end: 0,
             state: State(Rc::new(Shared::default())),
