@@ -43,7 +43,6 @@
 
 mod buffer;
 mod chain;
-mod buffer;
 mod control;
 mod copy;
 mod decompress;
@@ -70,9 +69,9 @@ mod whiteout;
 
 pub use control::{Control, Progress};
 pub use copy::{CopyOptions, copy_file, copy_file_with};
-pub use disk_file::DiskFile;
 pub use decompress::Compression;
 pub use details::{LAYER_FILE, LayerVhdDetails, SANDBOX_FILE, layer_vhd_details};
+pub use disk_file::DiskFile;
 pub use error::{Error, ErrorKind, Result};
 pub use export::DiskWhiteouts;
 pub use filesystem::{DEFAULT_UUID, FilesystemOptions};

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use opengcs_ext4::{Metadata, Timestamp, Writer};
-use opengcs_vhd::{Disk, Format};
+use opengcs_vhd::{Disk, Format, Storage};
 use sha2::{Digest, Sha256};
 
 use crate::chain;
@@ -21,7 +21,7 @@ use crate::{Error, Existing, NewFile, Result, copy_file};
 pub const DEFAULT_SCRATCH_SIZE: u64 = 20 << 30;
 
 /// Goes up when the same options give other bytes than before.
-const CACHE_VERSION: u32 = 1;
+const CACHE_VERSION: u32 = 2;
 
 /// How a scratch disk is made.
 #[derive(Clone, Debug)]
@@ -167,7 +167,7 @@ fn create(path: &Path, options: &ScratchOptions, existing: Existing, sync: bool)
     publish(file, sync)
 }
 
-fn write(file: &fs::File, options: &ScratchOptions) -> Result<()> {
+fn write(file: impl Storage, options: &ScratchOptions) -> Result<()> {
     let filesystem = FilesystemOptions {
         size: Some(options.size),
         ..options.filesystem.clone()
@@ -200,3 +200,6 @@ fn write(file: &fs::File, options: &ScratchOptions) -> Result<()> {
     disk.finish().map_err(from_vhd)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use opengcs_ext4::{Finished, Writer};
-use opengcs_vhd::{self as vhd, Disk, Format};
+use opengcs_vhd::{self as vhd, Disk, Format, Storage};
 use positioned_io::WriteAt;
 
 use crate::control::Control;
@@ -21,9 +21,9 @@ use crate::{Error, ErrorKind, Existing, NewFile, Result, Warnings, pipeline};
 const TRAILING: u64 = 64 << 20;
 
 /// A disk that is made whole after its size is known, not when the file system is flushed.
-pub(crate) struct Growing<'f>(pub(crate) Disk<&'f File>);
+pub(crate) struct Growing<S>(pub(crate) Disk<S>);
 
-impl WriteAt for Growing<'_> {
+impl<S: Storage> WriteAt for Growing<S> {
     fn write_at(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize> {
         self.0.write_at(position, bytes)
     }
