@@ -27,8 +27,8 @@ pub(super) struct Allocator {
     geometry: Geometry,
     next: u64,
     limit: u64,
-    /// The first block at or behind `next` that descriptors have.
-    reserved: u64,
+    /// The first blocks not before `next` that descriptors or backups have.
+    reserved: Span,
     free: BTreeMap<u64, u64>,
 }
 
@@ -112,13 +112,13 @@ impl Allocator {
     /// One to `want` blocks that were never written.
     pub(super) fn fresh(&mut self, want: u64) -> Result<Span> {
         let mut start = self.next;
-        while self.reserved <= start {
-            start = start.max(self.reserved.saturating_add(1));
+        while self.reserved.start <= start {
+            start = start.max(self.reserved.end());
             self.reserved = self.geometry.next_reserved(start);
         }
         let end = start
             .saturating_add(want)
-            .min(self.reserved)
+            .min(self.reserved.start)
             .min(self.limit);
         if end <= start {
             return Err(no_space());

@@ -149,7 +149,13 @@ impl<W: WriteAt> Finish<W> {
             ea_inode: !self.outside.is_empty(),
             journal: journal.as_ref().map(|(root, size)| (&root.i_block, *size)),
         };
-        let bytes = superblock::encode(&self.writer.options, &facts);
+        let sb = superblock::encode(&self.writer.options, &facts);
+        let geometry = self.writer.geometry;
+        for (group, start) in geometry.backup_starts() {
+            let bytes = superblock::sealed(&sb, group);
+            self.writer.stage.write(geometry.offset(start), &bytes)?;
+        }
+        let bytes = superblock::sealed(&sb, 0);
         self.writer.stage.write(OFFSET, &bytes)?;
         Ok((finished, self.writer.stage.finish()?))
     }

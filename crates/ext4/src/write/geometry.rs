@@ -1,10 +1,15 @@
 //! Where a volume's fixed structures are: groups, and the descriptor blocks that data must not take.
 //!
+//! A volume of a size asked for, which a kernel may write to for long, has backups of superblock
+//! and descriptors at the start of its second and last group (`sparse_super2`). One that is as
+//! small as its content has none: where its last group begins is not known while data streams.
+//!
 //! The first `descriptor_blocks` blocks of descriptors follow the superblock. Should the volume
 //! outgrow them, each further descriptor block lies with the groups it describes (`meta_bg`): at
 //! the start of its first, second and last group. Those places are known without knowing the size,
 //! so data may stream past them.
 
+use super::allocate::Span;
 use crate::error::{Error, Result};
 use crate::format::group;
 use crate::num::index;
@@ -20,6 +25,8 @@ pub(super) struct Geometry {
     pub(super) blocks_per_group: u64,
     /// Blocks for descriptors behind the superblock.
     pub(super) descriptor_blocks: u64,
+    /// Groups that start with a backup of superblock and descriptors; 0 for none.
+    pub(super) backups: [u64; 2],
 }
 
 /// Blocks for descriptors when the size is not known: 128 GiB with 4 KiB blocks.
@@ -37,14 +44,40 @@ impl Geometry {
             first_data_block: u64::from(block_size == 1024),
             blocks_per_group: u64::from(block_size).saturating_mul(8),
             descriptor_blocks: DESCRIPTOR_BLOCKS,
+            backups: [0; 2],
         };
         if let Some(blocks) = blocks {
-            let needed = geometry
-                .groups(blocks)
-                .div_ceil(geometry.descriptors_per_block());
+            let groups = geometry.groups(blocks);
+            let needed = groups.div_ceil(geometry.descriptors_per_block());
             geometry.descriptor_blocks = needed.clamp(1, geometry.blocks_per_group / 4);
+            geometry.backups = geometry.backups_of(blocks, groups);
         }
         Ok(geometry)
+    }
+
+    /// The second and the last group, where they have room for a backup.
+    fn backups_of(&self, blocks: u64, groups: u64) -> [u64; 2] {
+        let fits = |group: u64| {
+            let end = self.group_start(group).saturating_add(self.backup_blocks());
+            group > 0 && group < groups && end < blocks && !self.needs_meta_groups(groups)
+        };
+        let last = groups.saturating_sub(1);
+        let [first, last] = [1, last].map(|group| if fits(group) { group } else { 0 });
+        [first, if last == first { 0 } else { last }]
+    }
+
+    /// Blocks that a backup takes: superblock and descriptors.
+    fn backup_blocks(&self) -> u64 {
+        self.descriptor_blocks.saturating_add(1)
+    }
+
+    /// The first blocks of the groups with backups.
+    pub(super) fn backup_starts(&self) -> impl Iterator<Item = (u64, u64)> {
+        let geometry = *self;
+        self.backups
+            .into_iter()
+            .filter(|&group| group > 0)
+            .map(move |group| (group, geometry.group_start(group)))
     }
 
     /// Bytes a block, in memory.
@@ -110,23 +143,43 @@ impl Geometry {
         groups > self.first_meta_group()
     }
 
-    /// The first block at or behind `block` that is reserved for descriptors.
-    pub(super) fn next_reserved(&self, block: u64) -> u64 {
+    /// How many blocks at a group's start data must not take, of all groups but the first.
+    pub(super) fn reserved_in(&self, group: u64) -> u64 {
+        if group > 0 && self.backups.contains(&group) {
+            self.backup_blocks()
+        } else {
+            u64::from(self.is_meta_group(group))
+        }
+    }
+
+    /// The first run of blocks that is not before `block` and reserved for descriptors or backups.
+    pub(super) fn next_reserved(&self, block: u64) -> Span {
         let past = block.saturating_sub(self.first_data_block);
-        let mut group = past
-            .div_ceil(self.blocks_per_group.max(1))
-            .max(self.first_meta_group());
+        let next = past.div_ceil(self.blocks_per_group.max(1));
+        let mut group = next.max(self.first_meta_group());
         // At most `descriptors_per_block` steps.
         while !self.is_meta_group(group) {
             group = group.saturating_add(1);
         }
-        self.group_start(group)
+        for backup in self.backups {
+            if backup > 0 && backup >= next {
+                group = group.min(backup);
+            }
+        }
+        Span {
+            start: self.group_start(group),
+            count: self.reserved_in(group),
+        }
     }
 
     /// Where descriptor block `number` is written, with its copies.
     pub(super) fn descriptor_places(&self, number: u64, groups: u64) -> Vec<u64> {
         if number < self.descriptor_blocks {
-            return vec![self.first_descriptor_block().saturating_add(number)];
+            let behind = |start: u64| start.saturating_add(1).saturating_add(number);
+            let backups = self.backup_starts().map(|(_, start)| behind(start));
+            return std::iter::once(behind(self.first_data_block))
+                .chain(backups)
+                .collect();
         }
         let per_block = self.descriptors_per_block();
         let first = number.saturating_mul(per_block);

@@ -82,9 +82,16 @@ impl Usage<'_> {
         let end = full.min(self.layout.blocks);
         let reached = self.allocator.end().clamp(start, end);
         let mut free = end.saturating_sub(reached);
-        let own = reached == start && self.geometry.is_meta_group(group) && end > start;
+        // Where data has come past them, the allocator counts them as taken.
+        let own = match reached == start {
+            true => self
+                .geometry
+                .reserved_in(group)
+                .min(end.saturating_sub(start)),
+            false => 0,
+        };
         let last = group.saturating_add(1) == self.layout.groups;
-        if reached == start && !own && !last {
+        if reached == start && own == 0 && !last {
             return Blocks {
                 free,
                 untouched: true,
@@ -98,10 +105,8 @@ impl Usage<'_> {
             wide(bitmap.len()).saturating_mul(8),
             true,
         );
-        if own {
-            free = free.saturating_sub(1);
-            fill(bitmap, 0, 1, true);
-        }
+        free = free.saturating_sub(own);
+        fill(bitmap, 0, own, true);
         for span in self.allocator.free_within(start, reached) {
             free = free.saturating_add(span.count);
             let from = span.start.saturating_sub(start);

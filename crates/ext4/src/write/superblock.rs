@@ -36,8 +36,8 @@ pub(super) fn hash_seed(bytes: &[u8; 16]) -> [U32; 4] {
     zerocopy::transmute!(*bytes)
 }
 
-/// Encodes the superblock.
-pub(super) fn encode(options: &WriterOptions, facts: &Facts<'_>) -> [u8; SIZE] {
+/// What the superblock says, but for its checksum.
+pub(super) fn encode(options: &WriterOptions, facts: &Facts<'_>) -> Superblock {
     let Facts {
         geometry, finished, ..
     } = facts;
@@ -126,6 +126,15 @@ pub(super) fn encode(options: &WriterOptions, facts: &Facts<'_>) -> [u8; SIZE] {
     sb.s_feature_incompat = U32::new(incompat.0);
     sb.s_feature_ro_compat = U32::new(ro_compat.0);
 
+    sb.s_backup_bgs = geometry.backups.map(|group| U32::new(low32(group)));
+    sb
+}
+
+/// The bytes of the superblock as it stands in a group: the first group's counts, the others are
+/// its backups.
+pub(super) fn sealed(sb: &Superblock, group: u64) -> [u8; SIZE] {
+    let mut sb = sb.clone();
+    sb.s_block_group_nr = U16::new(low16(low32(group)));
     let mut bytes: [u8; SIZE] = zerocopy::transmute!(sb);
     let sum = Checksum::superblock(&bytes);
     put(&mut bytes, SIZE.saturating_sub(4), sum.as_bytes());

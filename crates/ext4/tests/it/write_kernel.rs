@@ -265,3 +265,78 @@ fn kernel_reads_volumes_of_small_groups() {
     }
     image.check();
 }
+
+impl Mount {
+    /// Bytes read from the image since it was mounted.
+    fn bytes_read(&self) -> u64 {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let at = self.0.to_str().unwrap();
+        let device = mounts
+            .lines()
+            .find_map(|line| {
+                line.split_once(' ')
+                    .filter(|(_, rest)| rest.starts_with(at))
+            })
+            .and_then(|(device, _)| device.strip_prefix("/dev/"))
+            .expect("it is mounted");
+        let stat = fs::read_to_string(format!("/sys/block/{device}/stat")).unwrap();
+        let sectors = stat.split_whitespace().nth(2).unwrap();
+        sectors.parse::<u64>().unwrap() * 512
+    }
+}
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn kernel_finds_a_name_among_100_000_without_reading_them_all() {
+    let image = Image::write(&WriterOptions::default(), |writer| {
+        let root = writer.root();
+        let many = writer
+            .create_directory(root, b"many", Metadata::default())
+            .unwrap();
+        let one = writer
+            .create_file(root, b"one", Metadata::default())
+            .unwrap()
+            .finish()
+            .unwrap();
+        for number in 0..100_000u32 {
+            let name = format!("a name that is not too short {number}");
+            // So many links do not fit on one file.
+            if number % 2 == 0 {
+                let file = writer
+                    .create_file(many, name.as_bytes(), Metadata::default())
+                    .unwrap();
+                file.finish().unwrap();
+            } else {
+                writer.link(one, many, name.as_bytes()).unwrap();
+            }
+        }
+    });
+    image.check();
+    let looked_up = |name: &str| {
+        let mount = Mount::new(&image, "ro");
+        let many = mount.0.join("many");
+        let before = mount.bytes_read();
+        let found = many.join(name).symlink_metadata().is_ok();
+        (found, mount.bytes_read() - before)
+    };
+    let all = {
+        let mount = Mount::new(&image, "ro");
+        let before = mount.bytes_read();
+        assert_eq!(fs::read_dir(mount.0.join("many")).unwrap().count(), 100_000);
+        mount.bytes_read() - before
+    };
+    for number in [0, 1, 77_777, 99_999] {
+        let (found, read) = looked_up(&format!("a name that is not too short {number}"));
+        assert!(found, "{number}");
+        assert!(read * 10 < all, "{read} of {all} bytes read for {number}");
+    }
+    let (found, read) = looked_up("a name that is not there");
+    assert!(!found && read * 10 < all, "{read} of {all} bytes read");
+    let mount = Mount::new(&image, "ro");
+    for number in 0..100_000 {
+        let path = mount
+            .0
+            .join(format!("many/a name that is not too short {number}"));
+        assert!(path.symlink_metadata().is_ok(), "{number}");
+    }
+}
