@@ -13,6 +13,7 @@ mod chain;
 mod copy;
 mod corpus;
 mod details;
+mod determinism;
 mod disks;
 mod folders;
 mod forge;
