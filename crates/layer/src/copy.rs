@@ -96,7 +96,7 @@ fn copy(src: &Path, dst: &Path, options: &CopyOptions) -> Result<u64> {
         sys::copy_data(&from, new.file(), found.len(), &mut done)
             .map_err(|error| Error::io("cannot copy the data", error))?;
     }
-    new.set_permissions(sys::plain(found.permissions()))?;
+    new.set_permissions(sys::plain(&found.permissions()))?;
     let size = new
         .file()
         .metadata()

@@ -1,64 +1,24 @@
-//! A disk in a file of any format: which format it is, and one way to read and write it.
+//! A disk in a file of any format: one way to read and write it.
 
-use std::fmt;
 use std::io;
-use std::str::FromStr;
 
 use positioned_io::{ReadAt, Size, WriteAt};
 
 use crate::number::{clamp, wide};
-use crate::vhd::{self, DiskType, DynamicVhd, Footer};
+use crate::vhd::{DiskType, DynamicVhd, Footer};
 use crate::vhdx::{self, Vhdx};
 use crate::{Error, ErrorKind, Guid, Result, Storage};
 
 mod chain;
 mod create;
+mod format;
 mod summary;
 
 pub use create::DiskOptions;
 pub(crate) use create::empty;
+use format::find_footer;
+pub use format::{Format, detect};
 pub use summary::{ParentSummary, Summary};
-
-/// What a disk file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Format {
-    /// VHD, with all bytes in place. The one kind of VHD that is created.
-    FixedVhd,
-    /// VHD, dynamic or differencing.
-    DynamicVhd,
-    /// VHDX.
-    Vhdx,
-    /// The disk's bytes and nothing else.
-    Raw,
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::FixedVhd => "vhd",
-            Self::DynamicVhd => "dynamic vhd",
-            Self::Vhdx => "vhdx",
-            Self::Raw => "raw",
-        })
-    }
-}
-
-impl FromStr for Format {
-    type Err = Error;
-
-    /// Reads the name of a format that can be created, in either case.
-    fn from_str(text: &str) -> Result<Self> {
-        match text.to_ascii_lowercase().as_str() {
-            "vhd" => Ok(Self::FixedVhd),
-            "vhdx" => Ok(Self::Vhdx),
-            "raw" => Ok(Self::Raw),
-            _ => Err(Error::invalid(format!(
-                "unknown disk format {text:?}: expected vhd, vhdx or raw"
-            ))),
-        }
-    }
-}
 
 /// What a disk is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,40 +31,6 @@ pub enum Access {
         /// are derived.
         session: Guid,
     },
-}
-
-/// Finds the format of a disk file by its content.
-///
-/// # Errors
-///
-/// [`Corrupt`](ErrorKind::Corrupt) when there is a VHD footer and it is broken;
-/// those of the storage.
-pub fn detect(storage: &(impl Storage + ?Sized)) -> Result<Format> {
-    if vhdx::is_vhdx(storage)? {
-        return Ok(Format::Vhdx);
-    }
-    Ok(match find_footer(storage)? {
-        Some((footer, _)) if footer.disk_type == DiskType::Fixed => Format::FixedVhd,
-        Some(_) => Format::DynamicVhd,
-        None => Format::Raw,
-    })
-}
-
-/// The VHD footer and where the data before it ends.
-fn find_footer(storage: &(impl Storage + ?Sized)) -> Result<Option<(Footer, u64)>> {
-    match vhd::read_footer(storage) {
-        Ok(Some(found)) => Ok(Some(found)),
-        // A dynamic disk has a copy in front for when the last write was torn.
-        other => match vhd::dynamic::leading_footer(storage) {
-            Some(footer) => {
-                let length = storage
-                    .length()
-                    .map_err(|error| Error::io("cannot find the length", 0, error))?;
-                Ok(Some((footer, length)))
-            }
-            None => other,
-        },
-    }
 }
 
 /// A disk in a file of any format.
@@ -141,6 +67,21 @@ pub(crate) fn past_end(end: u64) -> Error {
 
 impl<S: Storage> Disk<S> {
     /// Opens a disk file of any format, found by its content.
+    ///
+    /// ```
+    /// use opengcs_vhd::testing::MemoryFile;
+    /// use opengcs_vhd::{Access, Disk, ErrorKind, Format, Guid};
+    /// use positioned_io::{ReadAt, WriteAt};
+    /// let file = MemoryFile::from(&[7; 4096][..]);
+    /// let mut disk = Disk::open(file, Access::ReadWrite { session: Guid::from_u128(9) })?;
+    /// assert_eq!((disk.format(), disk.virtual_size()), (Format::Raw, 4096));
+    /// disk.write_all_at(10, b"hello")?;
+    /// let disk = Disk::open(disk.finish()?, Access::ReadOnly)?;
+    /// let mut bytes = [0; 6];
+    /// disk.read_exact_at(10, &mut bytes)?;
+    /// assert_eq!(&bytes, b"hello\x07");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -347,6 +288,24 @@ impl<S: Storage> Disk<S> {
 
     /// Makes everything written durable. A disk that is being created becomes
     /// whole by it, and keeps its size from then on.
+    ///
+    /// ```
+    /// use opengcs_vhd::testing::MemoryFile;
+    /// use opengcs_vhd::{Access, Disk, DiskOptions, Format, Guid};
+    /// use positioned_io::{ReadAt, WriteAt};
+    /// let file = MemoryFile::new();
+    /// let options = DiskOptions::new(Format::Vhdx, Some(1 << 30), Guid::from_u128(1));
+    /// let mut disk = Disk::create(file.clone(), &options)?;
+    /// disk.write_all_at(0, b"kept")?;
+    /// disk.flush()?;
+    /// disk.write_all_at(0, b"lost")?;
+    /// // What is left when the machine stops before the next flush.
+    /// let left = file.crashes_after(file.operations()).remove(0);
+    /// let mut bytes = [0; 4];
+    /// Disk::open(left, Access::ReadOnly)?.read_exact_at(0, &mut bytes)?;
+    /// assert_eq!(&bytes, b"kept");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

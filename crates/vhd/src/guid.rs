@@ -6,6 +6,14 @@ use std::str::FromStr;
 use crate::{Error, Result};
 
 /// A GUID (UUID), held in the byte order of RFC 4122.
+///
+/// ```
+/// use opengcs_vhd::Guid;
+/// let guid: Guid = "{2DC27766-F623-4200-9D64-115E9BFD4A08}".parse()?;
+/// assert_eq!(guid.to_string(), "2dc27766-f623-4200-9d64-115e9bfd4a08");
+/// assert_eq!(guid, Guid::from_u128(0x2dc27766_f623_4200_9d64_115e9bfd4a08));
+/// # Ok::<(), opengcs_vhd::Error>(())
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Guid([u8; 16]);
 

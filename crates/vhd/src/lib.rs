@@ -15,7 +15,11 @@
 //!
 //! The same calls give the same bytes: identifiers and times come from the
 //! caller. A writer that dies at any byte leaves a VHDX that opens to the state
-//! of the last flush, or a later one.
+//! of the last flush, or a later one. What is [discarded](Disk::discard) gives
+//! its room back as safely.
+//!
+//! Differencing disks are read by [`Disk::open_chain`], with parents that the
+//! caller finds.
 //!
 //! Refused: writing to dynamic VHDs and to differencing disks; VHDX regions and
 //! metadata that a file requires and that the specification does not name; logs

@@ -10,6 +10,15 @@ mod sys;
 /// Something that holds the bytes of a disk file: a [`File`], or a file in
 /// memory for tests.
 ///
+/// ```
+/// use opengcs_vhd::Storage;
+/// let file = tempfile::tempfile()?;
+/// file.store_at(1 << 20, b"end")?;
+/// assert_eq!(file.length()?, (1 << 20) + 3);
+/// file.sync()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// Writing takes `&self`, as files do. Bytes that were never written read as
 /// zero, also after [`Storage::resize`] has made it longer.
 pub trait Storage: ReadAt + Size {

@@ -20,6 +20,20 @@ pub const SECTOR_SIZE: u64 = 512;
 /// Finds and reads the footer that ends a VHD, if there is one.
 ///
 /// Footers of 511 bytes, which tools before Virtual PC 2004 wrote, are read too.
+/// Given beside the footer is where it begins.
+///
+/// ```
+/// use opengcs_vhd::testing::MemoryFile;
+/// use opengcs_vhd::vhd::{self, Footer};
+/// use opengcs_vhd::{Guid, Storage};
+/// let file = MemoryFile::new();
+/// file.resize(1 << 20)?;
+/// assert_eq!(vhd::read_footer(&file)?, None);
+/// let footer = Footer::fixed(1 << 20, Guid::from_u128(1), 0);
+/// vhd::append_footer(&file, &footer)?;
+/// assert_eq!(vhd::read_footer(&file)?, Some((footer, 1 << 20)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -52,6 +66,20 @@ pub fn read_footer(storage: &(impl Storage + ?Sized)) -> Result<Option<(Footer, 
 
 /// Makes the first `footer.size` bytes of `storage` a fixed VHD, by writing the
 /// footer behind them. What lies beyond is cut off.
+///
+/// ```
+/// use opengcs_vhd::vhd::{self, Footer};
+/// use opengcs_vhd::{Format, Guid, detect};
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("disk");
+/// std::fs::write(&path, vec![7; 1 << 20])?;
+/// let file = std::fs::File::options().read(true).write(true).open(&path)?;
+/// let seconds_since_2000 = 0;
+/// let footer = Footer::fixed(1 << 20, Guid::from_u128(1), seconds_since_2000);
+/// vhd::append_footer(&file, &footer)?;
+/// assert_eq!(detect(&file)?, Format::FixedVhd);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

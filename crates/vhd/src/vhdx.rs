@@ -90,6 +90,23 @@ impl<S: Storage> Vhdx<S> {
     /// Opens a VHDX. For writing, a log that is not empty is replayed into the
     /// file; for reading, it is replayed in memory and the file is not changed.
     ///
+    /// ```
+    /// use opengcs_vhd::testing::MemoryFile;
+    /// use opengcs_vhd::vhdx::{LogState, Vhdx};
+    /// use opengcs_vhd::{Access, Disk, DiskOptions, Format, Guid};
+    /// use positioned_io::WriteAt;
+    /// let id = Guid::from_u128(1);
+    /// let options = DiskOptions::new(Format::Vhdx, Some(1 << 30), id);
+    /// let file = Disk::create(MemoryFile::new(), &options)?.finish()?;
+    /// let mut disk = Disk::open(file.clone(), Access::ReadWrite { session: id })?;
+    /// disk.write_all_at(0, b"x")?;
+    /// disk.flush()?;
+    /// drop(disk); // without `finish`, as a crash would
+    /// let disk = Vhdx::open(file, Access::ReadOnly)?;
+    /// assert_eq!(disk.log_state(), LogState::Replayed(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Corrupt`](crate::ErrorKind::Corrupt) when the file breaks the format's

@@ -16,15 +16,15 @@ type Done<'a> = &'a mut dyn FnMut(u64) -> io::Result<()>;
 
 /// Permissions without those that let a program run as its owner.
 #[cfg(unix)]
-pub(super) fn plain(permissions: Permissions) -> Permissions {
+pub(super) fn plain(permissions: &Permissions) -> Permissions {
     use std::os::unix::fs::PermissionsExt as _;
     Permissions::from_mode(permissions.mode() & 0o777)
 }
 
 /// Permissions without those that let a program run as its owner.
 #[cfg(not(unix))]
-pub(super) fn plain(permissions: Permissions) -> Permissions {
-    permissions
+pub(super) fn plain(permissions: &Permissions) -> Permissions {
+    permissions.clone()
 }
 
 /// Whether both are one file, where the system can tell.

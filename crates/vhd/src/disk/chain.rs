@@ -12,6 +12,33 @@ impl<S: Storage> Disk<S> {
     /// `find` gives the storage of the parent that a disk names; which of its
     /// paths to trust is the caller's to decide.
     ///
+    /// ```
+    /// use opengcs_vhd::testing::{Child, MemoryFile};
+    /// use opengcs_vhd::{Disk, DiskOptions, Format, Guid};
+    /// use positioned_io::{ReadAt, WriteAt};
+    /// let id = Guid::from_u128(1);
+    /// let options = DiskOptions::new(Format::FixedVhd, Some(1 << 20), id);
+    /// let mut base = Disk::create(MemoryFile::new(), &options)?;
+    /// base.write_all_at(0, &[1; 1024])?;
+    /// let base = base.finish()?;
+    /// let child = Child {
+    ///     size: 1 << 20,
+    ///     id: Guid::from_u128(2),
+    ///     parent: id,
+    ///     paths: &[("W2ru", r".\base.vhd")],
+    ///     block_size: 1 << 20,
+    ///     sectors: [(1, [2; 512])].into(),
+    /// };
+    /// let disk = Disk::open_chain(child.vhd(), |parent| {
+    ///     assert_eq!(parent.paths, [r".\base.vhd"]);
+    ///     Ok(base.clone())
+    /// })?;
+    /// let mut bytes = [0; 1024];
+    /// disk.read_exact_at(0, &mut bytes)?;
+    /// assert_eq!((bytes[511], bytes[512]), (1, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`Disk::open`], and those of `find`;

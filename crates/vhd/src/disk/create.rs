@@ -66,6 +66,19 @@ pub(crate) fn empty(storage: &(impl Storage + ?Sized)) -> Result<()> {
 impl<S: Storage> Disk<S> {
     /// Starts a disk file in `storage`, whose old content goes.
     ///
+    /// ```
+    /// use opengcs_vhd::testing::MemoryFile;
+    /// use opengcs_vhd::{Disk, DiskOptions, Format, Guid, Storage};
+    /// let options = DiskOptions {
+    ///     block_size: 2 << 20,
+    ///     logical_sector_size: 4096,
+    ///     ..DiskOptions::new(Format::Vhdx, Some(64 << 40), Guid::from_u128(1))
+    /// };
+    /// let file = Disk::create(MemoryFile::new(), &options)?.finish()?;
+    /// assert_eq!(Disk::describe(&file)?.virtual_size, 64 << 40);
+    /// # Ok::<(), opengcs_vhd::Error>(())
+    /// ```
+    ///
     /// It becomes a whole file of its format by [`Disk::flush`] or
     /// [`Disk::finish`]; before that, what is in the storage is of no use.
     ///
@@ -113,6 +126,18 @@ impl<S: Storage> Disk<S> {
     }
 
     /// Sets the size of a disk that is being created without one, in bytes.
+    ///
+    /// ```
+    /// use opengcs_vhd::testing::MemoryFile;
+    /// use opengcs_vhd::{Disk, DiskOptions, Format, Guid, Storage};
+    /// use positioned_io::WriteAt;
+    /// let options = DiskOptions::new(Format::FixedVhd, None, Guid::from_u128(1));
+    /// let mut disk = Disk::create(MemoryFile::new(), &options)?;
+    /// disk.write_all_at(0, b"as long as it gets")?;
+    /// disk.set_size(1 << 20)?;
+    /// assert_eq!(disk.finish()?.length()?, (1 << 20) + 512);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

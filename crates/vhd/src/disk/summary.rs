@@ -100,6 +100,19 @@ impl<S: Storage> Disk<S> {
 
     /// What the disk file says of itself.
     ///
+    /// ```
+    /// use opengcs_vhd::testing::MemoryFile;
+    /// use opengcs_vhd::{Disk, DiskOptions, Format, Guid};
+    /// use positioned_io::WriteAt;
+    /// let options = DiskOptions::new(Format::Vhdx, Some(1 << 30), Guid::from_u128(1));
+    /// let mut disk = Disk::create(MemoryFile::new(), &options)?;
+    /// disk.write_all_at(5 << 20, b"x")?;
+    /// let summary = disk.summary()?;
+    /// assert_eq!((summary.allocated, summary.block_size), (1 << 20, Some(1 << 20)));
+    /// assert_eq!(summary.creator.as_deref(), Some("opengcs"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of the storage.

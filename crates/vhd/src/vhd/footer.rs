@@ -90,6 +90,16 @@ impl Footer {
     /// The footer of a fixed disk. Creator fields are those of Windows
     /// (`win `, 10.0, `Wi2k`): readers such as QEMU take the exact size from
     /// such a footer, and round to the geometry for creators they do not know.
+    ///
+    /// ```
+    /// use opengcs_vhd::Guid;
+    /// use opengcs_vhd::vhd::Footer;
+    /// let unix_time = 1_700_000_000;
+    /// let time_stamp = u32::try_from(unix_time - Footer::EPOCH)?;
+    /// let footer = Footer::fixed(20 << 30, Guid::from_u128(1), time_stamp);
+    /// assert_eq!(Footer::parse(&footer.encode())?, footer);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn fixed(size: u64, unique_id: Guid, time_stamp: u32) -> Self {
         Self {

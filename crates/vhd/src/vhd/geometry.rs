@@ -12,7 +12,15 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// The geometry that the specification's appendix gives a disk of `size` bytes.
+    /// The geometry that the specification's appendix gives a disk of `size`
+    /// bytes. It stands for at most as much, and for 127.5 GiB at most.
+    ///
+    /// ```
+    /// use opengcs_vhd::vhd::Geometry;
+    /// let geometry = Geometry::of(1 << 30);
+    /// assert_eq!((geometry.cylinders, geometry.heads, geometry.sectors), (2080, 16, 63));
+    /// assert!(geometry.size() <= 1 << 30);
+    /// ```
     #[must_use]
     pub fn of(size: u64) -> Self {
         const MOST: u64 = 65_535 * 16 * 255;

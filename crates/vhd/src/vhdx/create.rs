@@ -68,6 +68,20 @@ impl CreateOptions {
 
 /// Starts a VHDX in `storage`, whose old content goes.
 ///
+/// ```
+/// use opengcs_vhd::Guid;
+/// use opengcs_vhd::testing::MemoryFile;
+/// use opengcs_vhd::vhdx::{self, CreateOptions};
+/// let options = CreateOptions {
+///     block_size: 32 << 20,
+///     creator: "an example".into(),
+///     ..CreateOptions::new(Some(1 << 40), Guid::from_u128(1))
+/// };
+/// let disk = vhdx::create(MemoryFile::new(), &options)?;
+/// assert_eq!((disk.size(), disk.block_size()), (1 << 40, 32 << 20));
+/// # Ok::<(), opengcs_vhd::Error>(())
+/// ```
+///
 /// Until [`Disk::flush`](crate::Disk::flush) or
 /// [`Disk::finish`](crate::Disk::finish), only payload blocks are in the
 /// storage and it is not a VHDX: give it its final name afterwards.

@@ -22,6 +22,9 @@ fn try_all(file: &MemoryFile) {
                 let _ = disk.read_at(at, &mut [0; 8192]);
                 let _ = disk.write_at(at, &[1; 8192]);
             }
+            let size = disk.virtual_size();
+            let _ = disk.discard(0..size.min(3 << 20));
+            let _ = disk.write_at(700 << 20, &[1; 8192]);
             let _ = disk.flush();
             let _ = disk.finish();
         }
