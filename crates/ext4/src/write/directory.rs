@@ -1,4 +1,5 @@
-//! A directory's blocks: one linear block while the names fit, a hash tree over sorted leaves after.
+//! A directory's form: inside its inode, one linear block while the names fit, a hash tree over
+//! sorted leaves after.
 
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32};
@@ -207,6 +208,58 @@ impl<'a> Plan<'a> {
             child = child.saturating_add(children);
         }
         Ok(())
+    }
+}
+
+/// Bytes of a directory in `i_block`: the parent's number, then entries.
+const INLINE_HEAD: usize = 60;
+const INLINE_PARENT: usize = 4;
+
+/// A directory inside its inode: what lies in `i_block`, and behind that the value of `system.data`.
+/// `None` when the names are too many for any inode.
+///
+/// It has neither `.` nor `..`; the entries of each of the two parts fill that part.
+pub(super) fn inline(parent: u32, entries: &[Entry<'_>], most: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; INLINE_HEAD];
+    put(&mut bytes, 0, &parent.to_le_bytes());
+    let room = INLINE_HEAD.saturating_sub(INLINE_PARENT);
+    let mut used = 0usize;
+    let fits = |entry: &&Entry<'_>| {
+        used = used.saturating_add(entry_len(entry.name));
+        used <= room
+    };
+    let count = entries.iter().take_while(fits).count();
+    let (head, tail) = entries.split_at_checked(count)?;
+    fill_part(bytes.get_mut(INLINE_PARENT..)?, head);
+    let length = tail
+        .iter()
+        .try_fold(0usize, |sum, entry| sum.checked_add(entry_len(entry.name)))?;
+    if length > most {
+        return None;
+    }
+    bytes.resize(INLINE_HEAD.saturating_add(length), 0);
+    fill_part(bytes.get_mut(INLINE_HEAD..)?, tail);
+    Some(bytes)
+}
+
+/// Writes entries, the last stretched to the part's end; without any, one that names nothing.
+fn fill_part(part: &mut [u8], entries: &[Entry<'_>]) {
+    let end = part.len();
+    if end > 0 && entries.is_empty() {
+        put(part, 0, header(0, end, 0, file_type::UNKNOWN).as_bytes());
+    }
+    let mut at = 0usize;
+    for (number, entry) in (1..).zip(entries) {
+        let length = if number == entries.len() {
+            end.saturating_sub(at)
+        } else {
+            entry_len(entry.name)
+        };
+        let code = code(entry.file_type);
+        let head = header(entry.inode, length, entry.name.len(), code);
+        put(part, at, head.as_bytes());
+        put(part, at.saturating_add(HEADER_SIZE), entry.name);
+        at = at.saturating_add(length);
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Finish<W: WriteAt> {
     /// The last inode of a node; inodes of values follow.
     last: u32,
     bodies: BTreeMap<NodeId, Body>,
+    /// Directories that lie in their inodes.
+    inline: BTreeMap<NodeId, Box<[u8]>>,
     roots: BTreeMap<NodeId, Root>,
     acls: BTreeMap<NodeId, u64>,
     /// Blocks of values outside, which count as their owner's too.
@@ -66,6 +68,7 @@ impl<W: WriteAt> Finish<W> {
             numbers,
             last,
             bodies: BTreeMap::new(),
+            inline: BTreeMap::new(),
             roots: BTreeMap::new(),
             acls: BTreeMap::new(),
             charged: BTreeMap::new(),

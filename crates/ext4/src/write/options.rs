@@ -95,7 +95,7 @@ impl WriterOptions {
         self
     }
 
-    /// Whether files small enough lie in their inodes (`inline_data`).
+    /// Whether files and directories small enough lie in their inodes (`inline_data`).
     #[must_use]
     pub fn inline_data(mut self, wanted: bool) -> Self {
         self.inline_data = wanted;

@@ -340,3 +340,57 @@ fn kernel_finds_a_name_among_100_000_without_reading_them_all() {
         assert!(path.symlink_metadata().is_ok(), "{number}");
     }
 }
+
+#[test]
+#[ignore = "needs root and loop devices"]
+fn kernel_works_in_directories_inside_inodes() {
+    let options = WriterOptions::default()
+        .size(64 << 20)
+        .inline_data(true)
+        .ea_inode(true);
+    let image = Image::write(&options, |writer| {
+        let root = writer.root();
+        for names in 0..12 {
+            let folder = writer
+                .create_directory(root, format!("d{names}").as_bytes(), Metadata::default())
+                .unwrap();
+            for number in 0..names {
+                writer
+                    .create_symlink(
+                        folder,
+                        format!("name {number}").as_bytes(),
+                        b"x",
+                        Metadata::default(),
+                    )
+                    .unwrap();
+            }
+        }
+    });
+    image.check();
+    {
+        let mount = Mount::new(&image, "rw");
+        for names in 0..12 {
+            let folder = mount.0.join(format!("d{names}"));
+            assert_eq!(fs::read_dir(&folder).unwrap().count(), names);
+            for number in 0..names {
+                let link = fs::read_link(folder.join(format!("name {number}"))).unwrap();
+                assert_eq!(link.to_str(), Some("x"));
+            }
+            // The kernel grows them, in the inode and then out of it, and takes names away.
+            for number in 0..names * 2 {
+                fs::write(folder.join(format!("added {number}")), "1").unwrap();
+            }
+            for number in (0..names).step_by(2) {
+                fs::remove_file(folder.join(format!("name {number}"))).unwrap();
+            }
+            assert_eq!(
+                fs::read_dir(&folder).unwrap().count(),
+                names * 3 - names.div_ceil(2)
+            );
+        }
+        let sub = mount.0.join("d3/sub");
+        fs::create_dir(&sub).unwrap();
+        fs::rename(&sub, mount.0.join("d0/moved")).unwrap();
+    }
+    image.check();
+}

@@ -36,7 +36,11 @@ impl<W: WriteAt> Finish<W> {
             return Ok(());
         }
         let block_len = self.writer.geometry.block_len();
-        let mut placement = self.placement(id, node)?;
+        // Not borrowed, as values may be written while it is in use.
+        let inline = self.inline_tail(id, node).map(<[u8]>::to_vec);
+        let outside = self.writer.options.ea_inode;
+        let xattrs = &node.metadata.xattrs;
+        let mut placement = xattr::place(xattrs, inline.as_deref(), block_len, outside)?;
         if placement.block.is_empty() {
             return Ok(());
         }
@@ -84,14 +88,23 @@ impl<W: WriteAt> Finish<W> {
         Ok(())
     }
 
-    /// Where a node's attributes go, as every pass decides it.
-    pub(super) fn placement<'a>(&self, id: NodeId, node: &'a Node) -> Result<xattr::Placement<'a>> {
-        let inline = match &node.content {
-            Content::Inline(bytes) if !self.bodies.contains_key(&id) => {
-                Some(bytes.get(60..).unwrap_or_default())
-            }
-            _ => None,
+    /// The part of a node's content that lies among the attributes in its inode.
+    fn inline_tail<'a>(&'a self, id: NodeId, node: &'a Node) -> Option<&'a [u8]> {
+        let bytes = match &node.content {
+            Content::Inline(bytes) if !self.bodies.contains_key(&id) => bytes,
+            Content::Directory { .. } => self.inline.get(&id)?,
+            _ => return None,
         };
+        Some(bytes.get(60..).unwrap_or_default())
+    }
+
+    /// Where a node's attributes go, as every pass decides it.
+    pub(super) fn placement<'a>(
+        &'a self,
+        id: NodeId,
+        node: &'a Node,
+    ) -> Result<xattr::Placement<'a>> {
+        let inline = self.inline_tail(id, node);
         let block_len = self.writer.geometry.block_len();
         let outside = self.writer.options.ea_inode;
         xattr::place(&node.metadata.xattrs, inline, block_len, outside)

@@ -47,11 +47,41 @@ impl<W: WriteAt> Finish<W> {
                         file_type: tree.get(child)?.file_type(),
                     });
                 }
-                self.lay_out_directory(id, &shape, entries)?;
+                if !self.lay_out_inline(tree, id, node, &shape, &entries) {
+                    self.lay_out_directory(id, &shape, entries)?;
+                }
             }
             Content::Symlink(_) | Content::Special(..) => {}
         }
         self.lay_out_xattrs(tree, id, node)
+    }
+
+    /// Keeps a directory in its inode, if that is wanted and it has room. `lost+found` has a block:
+    /// `e2fsck` puts things there when nothing else can be relied on.
+    fn lay_out_inline(
+        &mut self,
+        tree: &Tree,
+        id: NodeId,
+        node: &Node,
+        shape: &Shape,
+        entries: &[directory::Entry<'_>],
+    ) -> bool {
+        let lost_found = tree
+            .children(Tree::ROOT)
+            .and_then(|children| children.get(&b"lost+found"[..]));
+        if !self.writer.inline_data || lost_found == Some(&id) {
+            return false;
+        }
+        let Some(bytes) = directory::inline(shape.parent, entries, xattr::INLINE_ROOM) else {
+            return false;
+        };
+        let tail = Some(bytes.get(60..).unwrap_or_default());
+        let outside = self.writer.options.ea_inode;
+        let fits = xattr::place(&node.metadata.xattrs, tail, shape.block_len, outside).is_ok();
+        if fits {
+            self.inline.insert(id, bytes.into());
+        }
+        fits
     }
 
     pub(super) fn lay_out_directory(

@@ -141,12 +141,7 @@ impl<W: WriteAt> Finish<W> {
                 mapped = Some(&body.extents);
                 record.flags |= if body.indexed { FLAG_INDEX } else { 0 };
             }
-            (Content::Inline(bytes), None) => {
-                record.size = size(bytes);
-                record.flags |= FLAG_INLINE_DATA;
-                let (head, _) = bytes.split_at(bytes.len().min(60));
-                put(&mut record.i_block, 0, head);
-            }
+            (Content::Inline(bytes), None) => in_inode(&mut record, bytes),
             (Content::Symlink(target), None) => {
                 record.size = size(target);
                 put(&mut record.i_block, 0, target);
@@ -154,7 +149,12 @@ impl<W: WriteAt> Finish<W> {
             (Content::Special(FileType::CharDevice | FileType::BlockDevice, device), None) => {
                 record.i_block = inode::device(*device);
             }
-            (Content::Special(..) | Content::Directory { .. }, None) => {}
+            (Content::Directory { .. }, None) => {
+                if let Some(bytes) = self.inline.get(&id) {
+                    in_inode(&mut record, bytes);
+                }
+            }
+            (Content::Special(..), None) => {}
         }
         if let Content::Directory { subdirectories, .. } = node.content {
             record.links = directory_links(subdirectories);
@@ -171,7 +171,7 @@ impl<W: WriteAt> Finish<W> {
                 None => record.i_block = extents::encode_in_inode(extents),
             }
         }
-        let inline = matches!(node.content, Content::Inline(_)) && body.is_none();
+        let inline = record.flags & FLAG_INLINE_DATA != 0;
         if inline || !node.metadata.xattrs.is_empty() {
             record.in_inode = xattr::encode_in_inode(&self.placement(id, node)?.inode);
         }
@@ -183,4 +183,12 @@ impl<W: WriteAt> Finish<W> {
         record.sectors = blocks.saturating_mul(self.writer.geometry.sectors());
         Ok(record)
     }
+}
+
+/// Puts a node's content into its inode, as far as it is not among the attributes.
+fn in_inode(record: &mut Record, bytes: &[u8]) {
+    record.size = size(bytes);
+    record.flags |= FLAG_INLINE_DATA;
+    let (head, _) = bytes.split_at(bytes.len().min(60));
+    put(&mut record.i_block, 0, head);
 }
