@@ -152,7 +152,7 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             return Err(Error::corrupt("the root is not a directory"));
         }
         let mut frontier = Frontier::new(self.source.order());
-        self.folder(&mut frontier, Vec::new(), root, facts)?;
+        self.folder(&mut frontier, b"", root, facts)?;
         while let Some(found) = frontier.next() {
             let path = found.path();
             self.node(&mut frontier, path.clone(), &found)
@@ -181,7 +181,7 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             facts => facts?,
         };
         if facts.file_type == FileType::Directory {
-            return self.folder(frontier, path, node, facts);
+            return self.folder(frontier, &path, node, facts);
         }
         if self.options.whiteouts == DiskWhiteouts::Oci {
             let state = whiteout::take_overlay_xattrs(&mut facts.metadata.xattrs);
@@ -236,7 +236,7 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
     fn folder(
         &mut self,
         frontier: &mut Frontier<S::Node>,
-        path: Vec<u8>,
+        path: &[u8],
         node: &S::Node,
         mut facts: Facts,
     ) -> Result<()> {
@@ -259,11 +259,11 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         let shown = if path.is_empty() {
             b".".to_vec()
         } else {
-            path.clone()
+            path.to_vec()
         };
         self.start(&entry(shown, EntryKind::Directory, facts))?;
         if opaque {
-            let mut marker = path.clone();
+            let mut marker = path.to_vec();
             if !marker.is_empty() {
                 marker.push(b'/');
             }
@@ -272,7 +272,7 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             marker.mtime = mtime;
             self.start(&marker)?;
         }
-        frontier.add(&path, children, |node| self.source.number(node));
+        frontier.add(path, children, |node| self.source.number(node));
         Ok(())
     }
 
