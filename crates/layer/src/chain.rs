@@ -27,6 +27,7 @@ pub(crate) struct Chain {
 /// beside it or in one of `folders`.
 pub(crate) fn open(path: &Path, folders: &[PathBuf]) -> Result<Chain> {
     let file = open_file(path)?;
+    sys::read_ahead(&file);
     let mut search = Search::new(path, folders)?;
     // A failure to find a parent says more than what can travel through the disk.
     let mut failure = None;

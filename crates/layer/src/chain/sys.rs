@@ -1,4 +1,5 @@
-//! What opening a file that another file names needs from each system: not to wait for, or wake, a device.
+//! What opening disk files needs from each system: not to wait for, or wake, a device that another file
+//! names, and reading ahead.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,4 +17,13 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags);
     }
     options.open(path)
+}
+
+/// Lets the system read further ahead than it does by itself: most of the file will be read, and
+/// most of it in order. It is a hint, and nothing hangs on it.
+pub(super) fn read_ahead(file: &File) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = file;
 }
