@@ -1,9 +1,9 @@
-//! An ext4 image: opened, journal replayed, and exported whole.
+//! libFuzzer's way to `entries/ext4.rs`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use opengcs_layer::{DiskToTarOptions, ext4_to_tar};
+#[path = "../entries/ext4.rs"]
+mod ext4;
+#[path = "../entries/pieces.rs"]
+mod pieces;
 
-fuzz_target!(|bytes: &[u8]| {
-    let _ = ext4_to_tar(bytes, std::io::sink(), &DiskToTarOptions::default());
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ext4::run(bytes));

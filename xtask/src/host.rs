@@ -48,6 +48,9 @@ pub(crate) const PEERS: &[Tool] = &[
     tool("zstd", "zstd"),
 ];
 
+/// What the fuzz targets ask.
+pub(crate) const FUZZ: &[Tool] = &[tool("e2fsck", "e2fsprogs"), tool("c++", "g++")];
+
 /// Installs the packages of the `tools` that are not there, saying so first.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     let mut missing: Vec<&str> = tools

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod decoder;
+mod fuzz_inputs;
 mod malformed;
 mod recording;
 mod sessions;

@@ -6,6 +6,7 @@
 )]
 
 mod fast_commit;
+mod fuzz_inputs;
 mod journal;
 mod journal_kernel;
 mod judge;

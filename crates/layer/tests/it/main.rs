@@ -17,6 +17,7 @@ mod determinism;
 mod disks;
 mod folders;
 mod forge;
+mod fuzz_inputs;
 mod judge;
 mod listing;
 mod publish;

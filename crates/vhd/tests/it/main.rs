@@ -10,6 +10,7 @@
 mod chain;
 mod crash;
 mod foreign;
+mod fuzz_inputs;
 mod hostile;
 mod judge;
 mod qemu;
