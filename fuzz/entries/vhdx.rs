@@ -66,9 +66,8 @@ fn seal(file: &MemoryFile, _length: u64) {
         let field = |at: u64| file.bytes(at, 8).try_into().map_or(0, u64::from_le_bytes);
         let (length, offset) = (field(at + 68) & 0xffff_ffff, field(at + 72));
         for entry in (0..length.min(1 << 20)).step_by(4096) {
-            let Some(entry) = offset.checked_add(entry) else {
-                break;
-            };
+            // Far behind every file, and never more than a position may be.
+            let entry = offset.min(1 << 60) + entry;
             let bytes = field(entry + 8) & 0xf_ffff;
             sum(file, entry, usize::try_from(bytes).unwrap_or(0), b"loge");
         }
