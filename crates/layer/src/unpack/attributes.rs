@@ -1,11 +1,12 @@
 //! Decides which metadata a node gets from its entry.
 //!
 //! Times outside what ext4 holds become the nearest it does, with a warning.
+//! A mode follows the access control list beside it, as the kernel keeps both.
 //! Attributes of namespaces that Linux does not know (macOS's `com.apple.…`)
 //! are left out with a warning. What is kept stays in memory until the image is
 //! finished, so it has a limit; records of a global header count for each entry.
 
-use opengcs_ext4::{FileType, Metadata, Timestamp};
+use opengcs_ext4::{FileType, Metadata, Timestamp, Xattr};
 
 use crate::tar::Entry;
 use crate::warning::Warnings;
@@ -80,9 +81,31 @@ pub(super) fn implied(time: Timestamp) -> Metadata {
     }
 }
 
+/// The mode that goes with an access control list: its group bits are the list's mask. bsdtar, for
+/// one, tells those of the group's own entry.
+fn mode_beside_list(mode: u16, list: &[u8]) -> u16 {
+    const USER_OBJ: u16 = 1;
+    const GROUP_OBJ: u16 = 4;
+    const MASK: u16 = 16;
+    const OTHER: u16 = 32;
+    let permissions = |tag: u16| {
+        let entries = list.get(4..).unwrap_or_default().chunks_exact(8);
+        let mut of_tag = entries.filter(|entry| entry.starts_with(&tag.to_le_bytes()));
+        let entry = of_tag.next()?;
+        Some(u16::from_le_bytes([*entry.get(2)?, *entry.get(3)?]) & 7)
+    };
+    let group = permissions(MASK).or_else(|| permissions(GROUP_OBJ));
+    match (permissions(USER_OBJ), group, permissions(OTHER)) {
+        (Some(user), Some(group), Some(other)) => mode & !0o777 | user << 6 | group << 3 | other,
+        _ => mode,
+    }
+}
+
 pub(super) fn metadata(entry: &Entry) -> Metadata {
+    let is_list = |xattr: &&Xattr| xattr.name == b"system.posix_acl_access";
+    let list = entry.xattrs.iter().find(is_list);
     Metadata {
-        mode: entry.mode,
+        mode: list.map_or(entry.mode, |list| mode_beside_list(entry.mode, &list.value)),
         uid: entry.uid,
         gid: entry.gid,
         atime: entry.atime.unwrap_or(entry.mtime),

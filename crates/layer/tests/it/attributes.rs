@@ -7,7 +7,7 @@ use crate::corpus::{
     Expect::{Error, Tree},
     check, options,
 };
-use crate::forge::Tar;
+use crate::forge::{Header, Tar, octal};
 
 fn warnings(tar: &[u8]) -> Vec<String> {
     let converted = tar_to_ext4(tar, Vec::new(), &options()).unwrap();
@@ -80,6 +80,50 @@ fn attributes_of_other_systems_are_left_out_with_a_warning() {
     assert_eq!(lines.len(), 1);
     assert!(lines[0].contains("\"a\"") && lines[0].contains("com.apple.provenance"));
     check(&[("macOS", tar, Tree(&["a =1 {user.kept=1}"]))], &options());
+}
+
+#[test]
+fn a_mode_follows_the_list_beside_it() {
+    let list = b"user::rw-,user:1000:rwx,group::r--,mask::rwx,other::---";
+    let header = |name: &str| Header {
+        mode: octal(0o4644, 8),
+        ..Header::new(name, b'0', 0)
+    };
+    let tar = Tar::new()
+        .pax(b'x', &[("SCHILY.acl.access", list)])
+        .header(&header("a"))
+        .pax(b'x', &[("SCHILY.acl.default", list)])
+        .dir("d")
+        .header(&header("plain"))
+        .end();
+    let tree = Tree(&[
+        "a m4670 {system.posix_acl_access=#44}",
+        "d/ {system.posix_acl_default=#44}",
+        "plain m4644",
+    ]);
+    check(&[("lists", tar, tree)], &options());
+}
+
+#[test]
+fn a_list_of_names_is_no_loss_where_the_xattr_tells_it_too() {
+    let named = b"user::rw-,user:joe:r--,group::r--,mask::r--,other::r--";
+    let lost = Tar::new()
+        .pax(b'x', &[("SCHILY.acl.access", named)])
+        .file("a", "1")
+        .end();
+    assert_eq!(warnings(&lost).len(), 1);
+    let xattr = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\xe8\x03\0\0\x04\0\x04\0\xff\xff\xff\xff\x10\0\x04\0\xff\xff\xff\xff\x20\0\x04\0\xff\xff\xff\xff";
+    let kept = Tar::new()
+        .pax(
+            b'x',
+            &[
+                ("SCHILY.acl.access", named),
+                ("SCHILY.xattr.system.posix_acl_access", xattr),
+            ],
+        )
+        .file("a", "1")
+        .end();
+    assert_eq!(warnings(&kept), Vec::<String>::new());
 }
 
 /// The memory for them would be a thousand times the tar.

@@ -138,7 +138,9 @@ impl<R: BufRead> Decoder<R> {
                 .zip(number(values.minor, minor))
                 .ok_or_else(|| Error::corrupt("the header's device number is not a number"))?;
         }
-        if values.acl {
+        // GNU tar tells the same list as an xattr too, when asked for both.
+        let there = |name: &&[u8]| entry.xattrs.iter().any(|xattr| xattr.name == **name);
+        if !values.acl.iter().all(there) {
             self.warnings.push(
                 &entry.path,
                 "its access control list in text form (SCHILY.acl) is left out: it is not complete, \

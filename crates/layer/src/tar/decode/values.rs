@@ -25,8 +25,8 @@ pub(super) struct Values {
     /// Numbers of a device that the header has no room for, as star and libarchive tell them.
     pub(super) major: Option<u64>,
     pub(super) minor: Option<u64>,
-    /// Whether an access control list had to be left out.
-    pub(super) acl: bool,
+    /// The xattrs that access control lists in text form would have become, had they been complete.
+    pub(super) acl: Vec<&'static [u8]>,
 }
 
 impl Values {
@@ -86,7 +86,7 @@ impl Values {
     }
 
     /// The xattr of the same meaning, where both are there, is the more exact one.
-    fn take_acl(&mut self, name: &[u8], text: &[u8]) {
+    fn take_acl(&mut self, name: &'static [u8], text: &[u8]) {
         match acl::parse(text) {
             _ if text.is_empty() => {}
             // The mode says it already; a folder's default list says something all the same.
@@ -94,7 +94,7 @@ impl Values {
             Some(acl) => {
                 self.xattrs.entry(name.to_vec()).or_insert(acl.value);
             }
-            None => self.acl = true,
+            None => self.acl.push(name),
         }
     }
 }
