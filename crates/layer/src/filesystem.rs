@@ -31,7 +31,7 @@ pub struct FilesystemOptions {
     pub uuid: Option<Uuid>,
     /// Whether there is a `lost+found`.
     pub lost_found: bool,
-    /// Whether small files lie in their inodes (`inline_data`).
+    /// Whether small files and directories lie in their inodes (`inline_data`).
     pub inline_data: bool,
     /// The time of creation that is written down, in seconds since 1970; 0 unless chosen.
     pub created: i64,

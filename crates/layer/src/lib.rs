@@ -11,7 +11,8 @@
 //! Everything is a stream: memory does not grow with the size of files. Input
 //! or output, with its compression, runs in the caller's thread and the work on
 //! trees in a second one. The same tar and options give the same bytes on every
-//! machine, however the stream arrives.
+//! machine, however the stream arrives. A dm-verity tree can follow the file
+//! system in its disk (`TarToDiskOptions::verity`).
 //!
 //! What comes in is hostile. Nothing is followed or placed outside the root;
 //! what is damaged, cut short or not understood is one [`Error`] that names the
@@ -20,9 +21,10 @@
 //! Refused: paths that climb above the root; entries below something that is no
 //! directory; hard links to what is not there; multi-volume tars and unknown
 //! entry types; owners beyond 32 bits; device numbers beyond 12 and 20 bits;
-//! names of more than 255 bytes. Left out with a [`Warning`]: sockets (tar has
-//! none), access control lists in text form (`SCHILY.acl.*`; those in
-//! `SCHILY.xattr.system.posix_acl_*` are kept), and what follows a tar's end.
+//! names of more than 255 bytes. Told with a [`Warning`]: sockets are left out
+//! (tar has none), so are access control lists in text form that name someone
+//! without a number, attributes of other systems, and what follows a tar's end;
+//! times before December 1901 and after May 2446 become the nearest.
 //!
 //! ```
 //! use opengcs_layer::{DiskToTarOptions, TarToDiskOptions, disk_to_tar, tar_to_disk};

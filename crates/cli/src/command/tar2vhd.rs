@@ -57,7 +57,7 @@ pub(crate) struct Tar2Vhd {
     /// Give it a journal of this size; by default it has none, as a layer is only read
     #[arg(long, value_name = "SIZE")]
     journal: Option<Size>,
-    /// Keep small files in their inodes (the ext4 feature `inline_data`)
+    /// Keep small files and folders in their inodes (the ext4 feature `inline_data`)
     #[arg(long)]
     inline_data: bool,
     /// Put a dm-verity hash tree behind the file system and print its root hash
