@@ -219,6 +219,13 @@ impl<R: ReadAt> Volume<R> {
 
     fn create(&mut self, name: Name) -> Result<()> {
         let number = InodeNo(name.inode);
+        // One that was open when its last name went has none here, though it had one then.
+        if self.present(name.inode)?.is_none()
+            && let Some(change) = self.changes.inodes.get_mut(&name.inode)
+            && change.logged.is_some()
+        {
+            change.links = Some(1);
+        }
         let inode = self
             .present(name.inode)?
             .filter(|_| name.inode >= self.geometry.first_inode);

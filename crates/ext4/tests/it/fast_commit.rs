@@ -395,6 +395,17 @@ fn hostile_changes_are_refused() {
         let error = dirty.read().map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{number}: {error}");
     }
+    // Deleted while it was open: its inode says so before its name comes and goes.
+    let open = dirty
+        .head()
+        .inode(new, FILE, 0, 0)
+        .create(new, "open")
+        .name(5, 2, new, "open")
+        .inode(new, FILE, 0, 0);
+    dirty.commit(&[dirty.whole(open)]);
+    let (found, commits) = dirty.read().unwrap();
+    assert_eq!(commits, 1);
+    assert!(!found.contains_key(&b"/open"[..]));
     // What the kernel passes over.
     let nowhere = dirty
         .head()

@@ -12,6 +12,7 @@ mod journal_kernel;
 mod judge;
 mod read;
 mod read_attributes;
+mod read_features;
 mod read_hostile;
 mod read_kernel;
 mod read_tools;

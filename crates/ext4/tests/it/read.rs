@@ -43,7 +43,15 @@ const MIB: u64 = 1 << 20;
 
 #[test]
 fn ext4_of_all_block_sizes() {
-    for (block, link) in [(1024, 1000), (2048, 2000), (4096, 4000), (65536, 4000)] {
+    for (block, link) in [
+        (1024, 1000),
+        (2048, 2000),
+        (4096, 4000),
+        (8192, 4000),
+        (16384, 4000),
+        (32768, 4000),
+        (65536, 4000),
+    ] {
         check(&format!("-t ext4 -b {block}"), "64M", 20 * MIB, link);
     }
 }
@@ -56,6 +64,9 @@ fn ext2_and_ext3_block_maps() {
     check("-t ext3 -b 1024", "64M", 90 * MIB, 1000);
     check("-t ext3 -b 4096", "64M", 30 * MIB, 4000);
     check("-t ext2 -r 0 -O none -b 1024", "64M", 90 * MIB, 1000);
+    check("-t ext2 -o hurd -I 128 -b 1024", "64M", MIB, 1000);
+    check("-t ext2 -O ^filetype,dir_index -b 1024", "64M", MIB, 1000);
+    check("-t ext4 -O ^extent,^64bit -b 1024", "64M", 90 * MIB, 1000);
 }
 
 #[test]
@@ -106,6 +117,12 @@ fn layout_features() {
     );
     check("-t ext4 -b 4096 -O bigalloc -C 65536", "128M", MIB, 4000);
     check("-t ext4 -b 1024 -g 256 -O ^resize_inode", "16M", MIB, 1000);
+    check(
+        "-t ext4 -b 1024 -G 4 -E packed_meta_blocks=1,lazy_itable_init=1,num_backup_sb=1",
+        "64M",
+        MIB,
+        1000,
+    );
 }
 
 #[test]
