@@ -301,3 +301,79 @@ fn log_is_named_only_when_an_entry_is_in_it() {
     assert_ne!(log_guid(&file), [0; 16]);
     assert!(file.length().unwrap() > 4 * MIB);
 }
+
+/// More pages of the table than one log entry holds: each block is there or not, and all that was
+/// flushed is.
+#[test]
+fn commit_in_several_entries_is_safe_between_them() {
+    let blocks = 230_u64;
+    let at = |block: u64| block * (600 << 20);
+    let file = new(Some(1 << 40)).finish().unwrap();
+    file.settle();
+    let mut disk = Disk::open(file.clone(), WRITE).unwrap();
+    for block in 0..blocks {
+        disk.write_all_at(at(block), &[block as u8 + 1; 512])
+            .unwrap();
+    }
+    disk.flush().unwrap();
+    let first = file.operations();
+    for block in 0..blocks {
+        disk.discard(at(block)..at(block) + MIB).unwrap();
+        disk.write_all_at(at(block) + 5 * MIB, &[block as u8 + 2; 512])
+            .unwrap();
+    }
+    disk.flush().unwrap();
+    let total = file.operations();
+    let near = |count: usize| {
+        // Every operation of the commits, and some of the many payload writes.
+        count % 23 == 0 || count + 12 > total || (count + 12 > first && count < first + 3)
+    };
+    for count in (0..=total).filter(|count| near(*count)) {
+        for seed in 0..3 {
+            let left = file.crash_after(count, seed);
+            let disk = Disk::open(left, Access::ReadOnly).unwrap();
+            for block in 0..blocks {
+                let (old, new) = (block as u8 + 1, block as u8 + 2);
+                let found = read(&disk, at(block), 512);
+                assert!(found == [old; 512] || found == [0; 512]);
+                assert!(count < first || count > first || found == [old; 512]);
+                assert!(count < total || found == [0; 512]);
+                let found = read(&disk, at(block) + 5 * MIB, 512);
+                assert!(found == [new; 512] || found == [0; 512]);
+                assert!(count < total || found == [new; 512]);
+            }
+        }
+    }
+}
+
+/// QEMU repairs what a crash leaves of a session with discards, and reads what we read.
+#[test]
+fn qemu_repairs_what_a_crash_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dirty, raw) = (dir.path().join("dirty.vhdx"), dir.path().join("raw"));
+    let (path, plain) = (dirty.to_str().unwrap(), raw.to_str().unwrap());
+    let mut replayed = 0;
+    for seed in 100..102 {
+        let file = used(&options(Format::Vhdx, Some(SIZE)));
+        let mut disk = Disk::open(file.clone(), WRITE).unwrap();
+        for step in script(seed, SIZE, 25) {
+            step.perform(&mut disk).unwrap();
+        }
+        disk.flush().unwrap();
+        let total = file.operations();
+        for count in (0..=total).filter(|count| count % 3 == 0 || *count == total) {
+            let left = file.crash_after(count, seed);
+            let ours = Disk::open(left.snapshot(), Access::ReadOnly).unwrap();
+            let log = ours.summary().unwrap().log;
+            replayed += usize::from(log != Some(opengcs_vhd::vhdx::LogState::Clean));
+            let length = usize::try_from(left.length().unwrap()).unwrap();
+            std::fs::write(&dirty, left.bytes(0, length)).unwrap();
+            std::fs::write(&raw, read(&ours, 0, SIZE as usize)).unwrap();
+            crate::judge::qemu_img(&["check", "-f", "vhdx", "-r", "all", path]);
+            let compare = ["compare", "-f", "vhdx", "-F", "raw", path, plain];
+            let text = crate::judge::qemu_img(&compare);
+            assert!(text.contains("identical"), "operation {count}: {text}");
+        }
+    }
+    assert!(replayed > 10, "{replayed}");
+}
