@@ -169,11 +169,10 @@ impl<S: Storage> Vhdx<S> {
             Access::ReadWrite { session } => Mode::Writing(Session::new(session)),
         };
         let bat = Bat::new(regions.bat.offset, &metadata);
-        let usage = bat.survey(&view, &reserved)?;
+        let writing = matches!(mode, Mode::Writing(_));
+        let usage = bat.survey(&view, &reserved, writing)?;
         let mut space = Space::default();
-        if matches!(mode, Mode::Writing(_)) {
-            usage.free.into_iter().for_each(|range| space.add(range));
-        }
+        usage.free.into_iter().for_each(|range| space.add(range));
         Ok(Self {
             view,
             header,

@@ -13,6 +13,8 @@ use crate::{Error, Result, Storage};
 pub(crate) type Page = [u8; 4096];
 pub(crate) const PAGE_SIZE: u64 = 4096;
 const ENTRIES_PER_PAGE: u64 = PAGE_SIZE / 8;
+/// How much free room in a file is kept in mind: a file may be full of gaps.
+const MOST_GAPS: usize = 4096;
 /// How many clean pages are kept in memory.
 const KEPT: usize = 64;
 
@@ -63,7 +65,8 @@ impl Block {
 pub(crate) struct Usage {
     /// Payload blocks in the file.
     pub(crate) blocks: u64,
-    /// What nothing uses, in whole mebibytes.
+    /// What nothing uses and can hold a block, in whole mebibytes; some of it,
+    /// where there is much.
     pub(crate) free: Vec<Range<u64>>,
 }
 
@@ -204,11 +207,12 @@ impl Bat {
     }
 
     /// Looks at every entry: blocks lie within the file, and overlap neither
-    /// each other nor the `reserved` parts.
+    /// each other nor the `reserved` parts. Free room is looked for on request.
     pub(crate) fn survey<S: Storage>(
         &self,
         view: &View<S>,
         reserved: &[Range<u64>],
+        with_free: bool,
     ) -> Result<Usage> {
         let mut usage = Usage::default();
         let mut taken = Taken::default();
@@ -239,7 +243,9 @@ impl Bat {
             }
             index = index.saturating_add(wide(entries.len()));
         }
-        usage.free = taken.gaps(view.end);
+        if with_free {
+            usage.free = taken.gaps(view.end, self.block_size);
+        }
         Ok(usage)
     }
 
@@ -315,13 +321,19 @@ impl Taken {
         free
     }
 
-    /// What is not in use before `end`.
-    fn gaps(self, end: u64) -> Vec<Range<u64>> {
+    /// What is not in use before `end`, in ranges of at least `length` bytes.
+    fn gaps(self, end: u64, length: u64) -> Vec<Range<u64>> {
         let mut all: BTreeMap<u64, u64> = self.used.into_iter().collect();
         for (at, word) in self.kept {
             *all.entry(at).or_default() |= word;
         }
         let mut gaps = Vec::new();
+        let mut add = |from: u64, upto: u64| {
+            let gap = from.saturating_mul(MIB)..upto.saturating_mul(MIB);
+            if gap.end.saturating_sub(gap.start) >= length && gaps.len() < MOST_GAPS {
+                gaps.push(gap);
+            }
+        };
         let mut free_from = 0_u64;
         for (at, word) in all {
             for bit in 0..64_u64 {
@@ -329,16 +341,11 @@ impl Taken {
                     continue;
                 }
                 let unit = at.saturating_mul(64).saturating_add(bit);
-                if unit > free_from {
-                    gaps.push(free_from.saturating_mul(MIB)..unit.saturating_mul(MIB));
-                }
+                add(free_from, unit);
                 free_from = unit.saturating_add(1);
             }
         }
-        let end = end / MIB;
-        if end > free_from {
-            gaps.push(free_from.saturating_mul(MIB)..end.saturating_mul(MIB));
-        }
+        add(free_from, end / MIB);
         gaps
     }
 }
@@ -354,7 +361,11 @@ mod tests {
         assert!(taken.take(70 * MIB..71 * MIB));
         assert!(!taken.take(3 * MIB..5 * MIB));
         taken.keep(70 * MIB..80 * MIB);
-        let gaps = taken.gaps(100 * MIB + 5);
-        assert_eq!(gaps, [5 * MIB..70 * MIB, 80 * MIB..100 * MIB]);
+        taken.take(101 * MIB..102 * MIB);
+        let gaps = taken.gaps(110 * MIB + 5, 2 * MIB);
+        assert_eq!(
+            gaps,
+            [5 * MIB..70 * MIB, 80 * MIB..101 * MIB, 102 * MIB..110 * MIB]
+        );
     }
 }
