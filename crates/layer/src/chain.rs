@@ -225,7 +225,7 @@ impl Search {
             ErrorKind::InvalidInput,
             format!(
                 "its parent disk {} lies outside of its folder, where a disk file may not lead; \
-                 name the parent's folder to allow it",
+                 name the parent's folder (--parents) to allow it",
                 named.display()
             ),
         ))
@@ -250,7 +250,7 @@ fn absent(named: &str, missing: &[PathBuf]) -> Error {
     } else {
         format!(
             "its parent disk {named:?} is not there (looked for: {}); put it beside the disk, or \
-             name its folder",
+             name its folder (--parents)",
             places.join(", ")
         )
     };
