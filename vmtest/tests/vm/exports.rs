@@ -149,11 +149,11 @@ async fn dirty() -> Result<()> {
     )
 }
 
-fn summary(disk: &Path) -> Result<String> {
+pub(crate) fn summary(disk: &Path) -> Result<String> {
     Ok(format!("{:?}", opengcs::layer::inspect(disk)?).to_lowercase())
 }
 
-fn run(command: &mut Command, good: &[i32]) -> Result<()> {
+pub(crate) fn run(command: &mut Command, good: &[i32]) -> Result<()> {
     let path = std::env::var("PATH").unwrap_or_default();
     let output = command
         .env("PATH", format!("{path}:/usr/sbin:/sbin"))
@@ -168,7 +168,7 @@ fn run(command: &mut Command, good: &[i32]) -> Result<()> {
     Ok(())
 }
 
-fn same(left: &Tree, right: &Tree) -> Result<()> {
+pub(crate) fn same(left: &Tree, right: &Tree) -> Result<()> {
     let (mut left, mut right) = (left.clone(), right.clone());
     // Only one side may speak of the root.
     left.forget("");

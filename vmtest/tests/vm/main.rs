@@ -5,6 +5,7 @@
 )]
 
 mod command_line;
+mod dirty;
 mod disks;
 mod endings;
 mod exports;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     trials.extend(processes::trials());
     trials.extend(disks::trials());
     trials.extend(exports::trials());
+    trials.extend(dirty::trials());
     trials.extend(tools::trials());
     trials.extend(starts::trials());
     trials.extend(endings::trials());
