@@ -219,6 +219,7 @@ fn kernel_works_on_scratch_images() {
     for (block_size, size, journal) in [
         (1024, 300 << 20, None),
         (1024, 300 << 20, Some(4 << 20)),
+        (1024, 300 << 20, Some(40 << 20)),
         (1024, 300u64 << 30, None),
         (2048, 1 << 30, Some(8 << 20)),
         (4096, 20 << 30, None),

@@ -55,17 +55,20 @@ fn sample() -> Vec<u8> {
         .end()
 }
 
+/// How long the piece with a number is.
+type Length = fn(usize) -> usize;
+
 /// Gives its bytes in pieces whose lengths follow a rule, and sometimes is interrupted.
 struct Pieces<'a> {
     rest: &'a [u8],
     count: usize,
-    length: fn(usize) -> usize,
+    length: Length,
 }
 
 impl Read for Pieces<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.count += 1;
-        if self.count % 1000 == 0 {
+        if self.count.is_multiple_of(1000) {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let end = (self.length)(self.count).max(1).min(buffer.len());
@@ -93,10 +96,10 @@ fn same_bytes_however_the_stream_comes() {
     let tar = sample();
     for format in [Format::Raw, Format::FixedVhd, Format::Vhdx] {
         let whole = convert(&tar[..], &target, format);
-        let rules: [(&str, fn(usize) -> usize); 5] = [
+        let rules: [(&str, Length); 5] = [
             ("one byte", |_| 1),
             ("seven bytes", |_| 7),
-            ("odd sizes", |count| count * 7919 % 100_003 | 1),
+            ("odd sizes", |count| (count * 7919 % 100_003) | 1),
             ("a byte short of blocks", |_| 4095),
             ("large and small", |count| 1 << (count % 22)),
         ];

@@ -170,6 +170,32 @@ fn resize2fs_grows_and_shrinks_volumes() {
 }
 
 #[test]
+fn journals_of_all_sizes_are_clean_also_across_backups() {
+    for (block_size, size, journal) in [
+        (1024, None, 1 << 20),
+        (1024, Some(64 << 20), 32 << 20),
+        (1024, Some(300u64 << 20), 200 << 20),
+        (2048, None, (2 << 20) + 1000),
+        (4096, Some(1 << 30), 256 << 20),
+        (4096, None, 1 << 30),
+    ] {
+        let image = Image::write(&options(block_size).size(size).journal(journal), |writer| {
+            let root = writer.root();
+            file(writer, root, "content", &noise(3_000_000, 5));
+        });
+        image.check();
+        let (_, said) = tool("dumpe2fs", &["-h"], &image.path());
+        let blocks = journal / u64::from(block_size);
+        let told = said
+            .lines()
+            .find_map(|line| line.strip_prefix("Total journal blocks:"))
+            .map(|text| text.trim().parse::<u64>().unwrap());
+        assert_eq!(told, Some(blocks), "{said}");
+        assert!(image.dump("/content") == noise(3_000_000, 5));
+    }
+}
+
+#[test]
 fn journal_of_too_few_blocks_is_told_in_bytes() {
     let error = Writer::new(Vec::new(), &options(2048).journal(1000)).unwrap_err();
     let said = error.to_string();

@@ -128,6 +128,18 @@ pub(super) fn sparse() -> Vec<Case> {
             Tree(&["s =214748364800#", "z =1"]),
         ),
         (
+            "3 TiB, with data in the middle and at the end",
+            pax(
+                &[
+                    ("GNU.sparse.size", b"3298534883328"),
+                    ("GNU.sparse.name", b"s"),
+                    ("GNU.sparse.map", b"2199023255552,512,3298534882816,512"),
+                ],
+                &data,
+            ),
+            Tree(&["s =3298534883328#", "z =1"]),
+        ),
+        (
             "version 1.1",
             pax(&version(b"1"), &with_map),
             Error(UNSUPPORTED, &["1.1"]),
