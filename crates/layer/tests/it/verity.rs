@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use opengcs_layer::{
-    DiskToTarOptions, Format, TarToDiskOptions, Verity, disk_to_tar, inspect, tar_to_disk,
+    Control, DiskToTarOptions, ErrorKind, Format, TarToDiskOptions, Verity, disk_to_tar, inspect,
+    tar_to_disk,
 };
 
 use crate::forge::Tar;
@@ -112,6 +113,38 @@ fn veritysetup_agrees_in_every_format_and_size() {
             "{roots:?}"
         );
     }
+}
+
+#[test]
+fn veritysetup_agrees_where_a_level_ends_with_a_full_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    let tar = Tar::new().file("a", "1").end();
+    for blocks in [127, 128, 129, 128 * 128, 128 * 128 + 1] {
+        let mut options = options(Format::Raw);
+        options.ext4.filesystem.size = Some(blocks * 4096);
+        let verity = tar_to_disk(&tar[..], &disk, &options)
+            .unwrap()
+            .verity
+            .unwrap();
+        assert_eq!(verity.data_blocks, blocks);
+        assert_eq!(verify(&disk, &verity), Ok(()), "{blocks}");
+    }
+}
+
+#[test]
+fn cancelling_ends_the_hashing_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    let control = Control::new();
+    let mut options = options(Format::Raw);
+    // Told at the tar's end, which is before the tree is made.
+    let told = control.clone();
+    options.ext4.control = control.on_progress(move |_| told.cancel());
+    let tar = Tar::new().file("a", "1").end();
+    let error = tar_to_disk(&tar[..], &disk, &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
