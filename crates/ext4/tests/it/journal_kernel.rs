@@ -43,6 +43,13 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
+        // A program that another test is just starting may hold copies of what was open here.
+        for _ in 0..50 {
+            if run("umount", &[self.0.to_str().unwrap()], &[0, 32]).is_empty() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
         run("umount", &[self.0.to_str().unwrap()], &[0]);
     }
 }
