@@ -276,13 +276,12 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         Ok(())
     }
 
+    /// A whiteout's owner means nothing, and no layer that is unpacked keeps it.
     fn whiteout(&mut self, path: &[u8], name: &[u8], facts: &Facts) -> Result<()> {
         let parent = path.strip_suffix(name).unwrap_or_default();
         let marker = [parent, whiteout::PREFIX, name].concat();
         let mut marker = Entry::new(marker, EntryKind::File);
         marker.mtime = facts.metadata.mtime;
-        marker.uid = facts.metadata.uid;
-        marker.gid = facts.metadata.gid;
         self.start(&marker)
     }
 

@@ -103,6 +103,34 @@ pub fn check(cases: &[Case], options: &TarToExt4Options) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The promise is a hundred odd tars; each has a name of its own, and says what must come of it.
+#[test]
+fn there_are_more_than_a_hundred_cases_each_with_its_expectation() {
+    let cases: Vec<Case> = [
+        basics::basics(),
+        replacing::replacing(),
+        hard_links::hard_links(),
+        whiteouts::whiteouts(),
+        numbers::numbers(),
+        extensions::extensions(),
+        damaged::damaged(),
+        sparse::sparse(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let names: std::collections::HashSet<_> = cases.iter().map(|case| case.0).collect();
+    assert_eq!(names.len(), cases.len(), "two cases have one name");
+    assert!(cases.len() >= 100, "only {} cases", cases.len());
+    let says_nothing = |case: &&Case| matches!(case.2, Error(_, parts) if parts.is_empty());
+    let silent: Vec<_> = cases
+        .iter()
+        .filter(says_nothing)
+        .map(|case| case.0)
+        .collect();
+    assert!(silent.is_empty(), "errors without words: {silent:?}");
+}
+
 #[test]
 fn ordinary_tars_give_their_trees() {
     check(&basics::basics(), &options());

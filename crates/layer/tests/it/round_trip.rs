@@ -10,9 +10,15 @@ use crate::forge::{Header, Tar, octal};
 use crate::{judge, listing};
 
 fn to_image(tar: &[u8]) -> Vec<u8> {
+    to_image_of(tar, 4096, false)
+}
+
+fn to_image_of(tar: &[u8], block_size: u32, inline_data: bool) -> Vec<u8> {
     let options = TarToExt4Options {
         filesystem: FilesystemOptions {
             lost_found: false,
+            block_size,
+            inline_data,
             ..FilesystemOptions::default()
         },
         ..TarToExt4Options::default()
@@ -218,6 +224,7 @@ fn gnu_tar_sees_what_went_in() {
 enum Op {
     File(u8, Vec<u8>),
     Big(u8, u32),
+    Sparse(u8, u32),
     Directory(u8),
     Symlink(u8, u8),
     HardLink(u8, usize),
@@ -231,6 +238,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (any::<u8>(), prop::collection::vec(any::<u8>(), 0..300)).prop_map(|(p, d)| Op::File(p, d)),
         2 => (any::<u8>(), 0..200_000u32).prop_map(|(p, d)| Op::Big(p, d)),
+        1 => (any::<u8>(), any::<u32>()).prop_map(|(p, d)| Op::Sparse(p, d)),
         3 => any::<u8>().prop_map(Op::Directory),
         2 => (any::<u8>(), any::<u8>()).prop_map(|(p, t)| Op::Symlink(p, t)),
         2 => (any::<u8>(), any::<usize>()).prop_map(|(p, t)| Op::HardLink(p, t)),
@@ -243,7 +251,8 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Few names, so that entries meet; every third level of a path is a folder of its own.
 fn path(seed: u8) -> String {
-    let names = ["a", "b", "c", "ein längerer name"];
+    let long = "n".repeat(240);
+    let names = ["a", "b\\s", "ein längerer\nname", &long];
     let at = |shift: u8| names[usize::from(seed >> shift & 3)];
     match seed >> 6 {
         0 => at(0).to_owned() + "0",
@@ -252,84 +261,105 @@ fn path(seed: u8) -> String {
     }
 }
 
+/// The folder that a path lies in, and its last name.
+fn parts(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or((".", path))
+}
+
 fn build(ops: &[(Op, u32, i64, u16)]) -> Vec<u8> {
     let mut tar = Tar::new();
-    let mut files: Vec<String> = Vec::new();
+    let mut linkable: Vec<String> = Vec::new();
     for (op, owner, time, mode) in ops {
-        let time_text = format!("{time}.{:09}", owner.wrapping_mul(7919) % 1_000_000_000);
-        let value = owner.to_le_bytes();
-        let mut records: Vec<(&str, &[u8])> = vec![("mtime", time_text.as_bytes())];
-        let owner_text = owner.to_string();
-        records.push(("uid", owner_text.as_bytes()));
-        if owner % 3 == 0 {
-            records.push(("SCHILY.xattr.trusted.x", &value));
-        }
-        let header = |name: String, kind, size| Header {
-            mode: octal(u64::from(mode & 0o7777), 8),
-            ..Header::new(name, kind, size)
+        let (seed, kind) = match op {
+            Op::File(seed, _) | Op::Big(seed, _) | Op::Sparse(seed, _) => (seed, b'0'),
+            Op::Directory(seed) => (seed, b'5'),
+            Op::Symlink(seed, _) => (seed, b'2'),
+            Op::HardLink(seed, _) => (seed, b'1'),
+            Op::Device(seed, number) => (seed, b'3' + number % 2),
+            Op::Fifo(seed) => (seed, b'6'),
+            Op::Whiteout(seed) | Op::Opaque(seed) => (seed, b'0'),
         };
-        tar = match op {
-            Op::File(seed, data) => {
-                let name = path(*seed);
-                files.push(name.clone());
-                tar.pax(b'x', &records)
-                    .header(&header(name, b'0', data.len() as u64))
-                    .data(data)
-            }
-            Op::Big(seed, size) => {
-                let name = path(*seed);
-                files.push(name.clone());
-                let data: Vec<u8> = (0..*size)
-                    .map(|at| {
-                        if at / 10_000 % 2 == 0 {
-                            0
-                        } else {
-                            (at % 251) as u8
-                        }
-                    })
-                    .collect();
-                tar.pax(b'x', &records)
-                    .header(&header(name, b'0', data.len() as u64))
-                    .data(data)
-            }
+        let name = path(*seed);
+        let (parent, last) = parts(&name);
+        let name = match op {
             // Folders have names of their own, so that nothing stands in a path's way.
-            Op::Directory(seed) => {
-                let name = path(*seed);
-                let name = name
-                    .rsplit_once('/')
-                    .map_or("a", |(parent, _)| parent)
-                    .to_owned();
-                tar.pax(b'x', &records).header(&header(name, b'5', 0))
-            }
-            Op::Symlink(seed, target) => tar
-                .pax(b'x', &records)
-                .header(&header(path(*seed), b'2', 0).link(path(*target))),
-            Op::HardLink(seed, which) => {
-                let name = path(*seed);
-                match files.get(which % files.len().max(1)) {
-                    Some(target) if *target != name => tar.hardlink(name, target),
-                    _ => tar,
-                }
-            }
-            Op::Device(seed, number) => tar.pax(b'x', &records).header(&Header {
-                major: octal(u64::from(*number) + 1, 8),
-                minor: octal(u64::from(*number) * 7, 8),
-                ..header(path(*seed), b'4', 0)
-            }),
-            Op::Fifo(seed) => tar
-                .pax(b'x', &records)
-                .header(&header(path(*seed), b'6', 0)),
-            Op::Whiteout(seed) => {
-                let name = path(*seed);
-                let (parent, name) = name.rsplit_once('/').unwrap_or((".", &name));
-                tar.file(format!("{parent}/.wh.{name}w"), "")
-            }
-            Op::Opaque(seed) => {
-                let name = path(*seed);
-                let parent = name.rsplit_once('/').map_or(".", |(parent, _)| parent);
-                tar.file(format!("{parent}/.wh..wh..opq"), "")
-            }
+            Op::Directory(_) if parent == "." => "a".to_owned(),
+            Op::Directory(_) => parent.to_owned(),
+            Op::Whiteout(_) => format!("{parent}/.wh.{last}w"),
+            Op::Opaque(_) => format!("{parent}/.wh..wh..opq"),
+            _ => name,
         };
+        let link = match op {
+            Op::Symlink(_, target) => path(*target),
+            Op::HardLink(_, which) => match linkable.get(which % linkable.len().max(1)) {
+                Some(target) if *target != name => target.clone(),
+                _ => continue,
+            },
+            _ => String::new(),
+        };
+        let mut size = None;
+        let data = match op {
+            Op::File(_, data) => data.clone(),
+            Op::Big(_, size) => (0..*size)
+                .map(|at| {
+                    if at / 10_000 % 2 == 0 {
+                        0
+                    } else {
+                        (at % 251) as u8
+                    }
+                })
+                .collect(),
+            Op::Sparse(_, at) => {
+                let (offset, length) = (at % 3_000_000, at % 700 + 1);
+                size = Some((offset + length + at % 9000).to_string());
+                let mut data = format!("1\n{offset}\n{length}\n").into_bytes();
+                data.resize(512, 0);
+                data.resize(512 + length as usize, 7);
+                data
+            }
+            _ => Vec::new(),
+        };
+        let time = format!("{time}.{:09}", owner.wrapping_mul(7919) % 1_000_000_000);
+        let (uid, gid) = (owner.to_string(), (owner / 3).to_string());
+        let value = vec![owner.to_le_bytes()[0]; *owner as usize % 1500];
+        let mut records: Vec<(&str, &[u8])> = Vec::new();
+        if let Some(size) = &size {
+            records.push(("GNU.sparse.major", b"1"));
+            records.push(("GNU.sparse.minor", b"0"));
+            records.push(("GNU.sparse.name", name.as_bytes()));
+            records.push(("GNU.sparse.realsize", size.as_bytes()));
+        } else {
+            records.push(("path", name.as_bytes()));
+        }
+        if !link.is_empty() {
+            records.push(("linkpath", link.as_bytes()));
+        }
+        if !matches!(op, Op::HardLink(..) | Op::Whiteout(_) | Op::Opaque(_)) {
+            records.push(("mtime", time.as_bytes()));
+            records.push(("uid", uid.as_bytes()));
+            records.push(("gid", gid.as_bytes()));
+            if owner % 3 == 0 {
+                records.push(("SCHILY.xattr.trusted.x", &value));
+                records.push(("SCHILY.xattr.trusted.y", b"\0=\n"));
+            }
+        }
+        let number = match op {
+            Op::Device(_, number) => u64::from(*number),
+            _ => 0,
+        };
+        let header = Header {
+            mode: octal(u64::from(mode & 0o7777), 8),
+            major: octal(number + 1, 8),
+            minor: octal(number * 7, 8),
+            ..Header::new("x", kind, data.len() as u64)
+        };
+        tar = tar.pax(b'x', &records).header(&header).data(data);
+        if !matches!(
+            op,
+            Op::Directory(_) | Op::HardLink(..) | Op::Whiteout(_) | Op::Opaque(_)
+        ) {
+            linkable.push(name);
+        }
     }
     tar.end()
 }
@@ -344,15 +374,18 @@ proptest! {
             0..60,
         ),
         sparse in any::<bool>(),
+        block_size in prop_oneof![Just(1024), Just(2048), Just(4096)],
+        inline_data in any::<bool>(),
     ) {
         let tar = build(&ops);
-        let image = to_image(&tar);
+        let image = to_image_of(&tar, block_size, inline_data);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), &image).unwrap();
         judge::fsck(file.path());
         let options = DiskToTarOptions { sparse, ..DiskToTarOptions::default() };
         let back = to_tar(image.clone(), &options);
-        let again = to_image(&back);
+        // Holes are as fine as blocks, so the blocks are the same.
+        let again = to_image_of(&back, block_size, inline_data);
         prop_assert_eq!(listing::list(image), listing::list(again.clone()));
         // The second time round nothing is left to put in order.
         prop_assert!(to_tar(again, &options) == back);
