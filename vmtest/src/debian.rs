@@ -31,6 +31,43 @@ pub const PACKAGES: &[&str] = &[
     "tar",
 ];
 
+/// Every package that a machine with nothing on it needs for `wanted`, which may be patterns of
+/// apt (`?essential`): a whole root file system.
+///
+/// # Errors
+/// When `apt-get` is missing or cannot resolve them.
+pub fn closure(wanted: &[&str]) -> Result<Vec<String>> {
+    // To apt, a machine without a status file has nothing installed.
+    let status = tempfile::NamedTempFile::new()?;
+    let output = Command::new("apt-get")
+        .arg("-o")
+        .arg(format!("Dir::State::status={}", status.path().display()))
+        .args([
+            "-o",
+            "Debug::NoLocking=true",
+            "-o",
+            "APT::Install-Recommends=false",
+        ])
+        .args(["--print-uris", "-qq", "-y", "install"])
+        .args(wanted)
+        .output()
+        .context("cannot run apt-get")?;
+    if !output.status.success() {
+        bail!(
+            "apt-get cannot resolve {wanted:?}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    // A line is `'URI' NAME_VERSION_ARCHITECTURE.deb SIZE SUM`.
+    let mut names: Vec<String> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| Some(line.split(' ').nth(1)?.split_once('_')?.0.to_owned()))
+        .collect();
+    // Links from /bin and its like to /usr come last: nothing is unpacked below a link.
+    names.sort_by_key(|name| name == "base-files");
+    Ok(names)
+}
+
 /// Downloads `packages` into `folder` (those that are not there yet) and returns their files.
 ///
 /// # Errors

@@ -136,6 +136,22 @@ impl Tree {
         self.nodes.remove(path.as_bytes());
     }
 
+    /// Fails with the first differences between two trees; only one of them may have a root.
+    ///
+    /// # Errors
+    /// When they differ.
+    pub fn must_equal(&self, other: &Self) -> Result<()> {
+        let (mut left, mut right) = (self.clone(), other.clone());
+        left.forget("");
+        right.forget("");
+        let found = left.differences(&right);
+        if found.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<_> = found.iter().take(30).map(ToString::to_string).collect();
+        bail!("{} differences:\n{}", found.len(), lines.join("\n"))
+    }
+
     /// Every difference between two trees, a line each.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<Difference> {

@@ -11,6 +11,7 @@ mod endings;
 mod exports;
 mod fixture;
 mod processes;
+mod roots;
 mod starts;
 mod tools;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     trials.extend(exports::trials());
     trials.extend(dirty::trials());
     trials.extend(tools::trials());
+    trials.extend(roots::trials());
     trials.extend(starts::trials());
     trials.extend(endings::trials());
     trials.extend(command_line::trials());
