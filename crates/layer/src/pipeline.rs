@@ -11,8 +11,9 @@ use crate::buffer::Buffer;
 use crate::{Error, Result};
 
 /// Small enough that what one thread has put into a buffer is in the cache still when the other takes
-/// it: with 1 MiB, the copies into and out of the page cache took twice as long.
-const BUFFER: usize = 128 << 10;
+/// it, and large enough that they do not wake each other all the time. Measured: 128 KiB and 1 MiB cost
+/// a quarter more.
+const BUFFER: usize = 512 << 10;
 const BUFFERS: usize = 4;
 
 /// A buffer, and how much of it is filled.
