@@ -56,8 +56,9 @@ impl<W: WriteAt> Finish<W> {
         self.lay_out_xattrs(tree, id, node)
     }
 
-    /// Keeps a directory in its inode, if that is wanted and it has room. `lost+found` has a block:
-    /// `e2fsck` puts things there when nothing else can be relied on.
+    /// Keeps a directory in its inode, if that is wanted and it has room. The root has a block, for
+    /// Linux mounts nothing whose root has none; so has `lost+found`, where `e2fsck` puts things when
+    /// nothing else can be relied on.
     fn lay_out_inline(
         &mut self,
         tree: &Tree,
@@ -69,7 +70,7 @@ impl<W: WriteAt> Finish<W> {
         let lost_found = tree
             .children(Tree::ROOT)
             .and_then(|children| children.get(&b"lost+found"[..]));
-        if !self.writer.inline_data || lost_found == Some(&id) {
+        if !self.writer.inline_data || id == Tree::ROOT || lost_found == Some(&id) {
             return false;
         }
         let Some(bytes) = directory::inline(shape.parent, entries, xattr::INLINE_ROOM) else {
