@@ -252,7 +252,7 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             opaque = state.opaque;
         }
         let children = self.source.children(node)?;
-        if path == b"lost+found" && children.is_empty() {
+        if path == b"lost+found" && children.is_empty() && !opaque {
             return Ok(());
         }
         let mtime = facts.metadata.mtime;

@@ -69,6 +69,10 @@ pub(crate) fn unpack<R: BufRead, W: WriteAt>(
         writer,
         options,
         whiteouts: HashSet::new(),
+        made_whiteouts: HashSet::new(),
+        hidden: HashSet::new(),
+        implied: 0,
+        entries: 0,
         last_parent: None,
         warnings: Warnings::default(),
     };
@@ -89,6 +93,7 @@ pub(crate) fn unpack<R: BufRead, W: WriteAt>(
                 _ => error.with_entry(&entry.path, entry.offset),
             })?;
         entries += 1;
+        unpacker.entries = entries;
         let bytes = decoder.position();
         meter.step(Progress { entries, bytes })?;
     }
@@ -112,9 +117,25 @@ struct Unpacker<'w, W: WriteAt> {
     options: UnpackOptions,
     /// The nodes that are whiteouts.
     whiteouts: HashSet<NodeId>,
+    /// Those of them that `.wh.` names have become: the tar has no entry for them.
+    made_whiteouts: HashSet<NodeId>,
+    /// Names under which this tar hides what lies in the layers below, whatever has them now.
+    hidden: HashSet<(NodeId, Box<[u8]>)>,
+    /// Folders that were made because entries lie in them, and not for an entry of their own.
+    implied: u64,
+    entries: u64,
     /// The folder that the last entry lay in, which most often is the next one's too.
     last_parent: Option<(Vec<u8>, NodeId)>,
     warnings: Warnings,
+}
+
+/// How many folders without entries are made, and how many more for each entry: real tars lack a few
+/// at most, and each costs memory and a block that a short path asks for.
+const IMPLIED_BASE: u64 = 16 << 10;
+const IMPLIED_EACH: u64 = 32;
+
+fn is_opaque(xattr: &Xattr) -> bool {
+    xattr.name == whiteout::OPAQUE_XATTR
 }
 
 type Step<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
@@ -188,12 +209,7 @@ impl<W: WriteAt> Unpacker<'_, W> {
                 Some(child) if self.writer.file_type(child) == FileType::Directory => child,
                 Some(child) if self.whiteouts.contains(&child) => {
                     self.make_room(node, name)?;
-                    let made = self
-                        .writer
-                        .create_directory(node, name, implied(time))
-                        .map_err(from_ext4)?;
-                    self.make_opaque(made)?;
-                    made
+                    self.imply(node, name, time)?
                 }
                 Some(child) => {
                     let parent = names.get(..=depth).unwrap_or(names).join(&b'/');
@@ -203,22 +219,49 @@ impl<W: WriteAt> Unpacker<'_, W> {
                         type_name(self.writer.file_type(child)),
                     )));
                 }
-                None => self
-                    .writer
-                    .create_directory(node, name, implied(time))
-                    .map_err(from_ext4)?,
+                None => self.imply(node, name, time)?,
             };
         }
         self.last_parent = Some((path, node));
         Ok(node)
     }
 
+    /// Makes a folder that no entry of its own has brought yet.
+    fn imply(&mut self, parent: NodeId, name: &[u8], time: Timestamp) -> Result<NodeId> {
+        self.implied += 1;
+        if self.implied > IMPLIED_BASE + IMPLIED_EACH * self.entries {
+            return Err(Error::unsupported(format!(
+                "the tar lacks the entries of {} directories, more than are made for its {} entries",
+                self.implied, self.entries
+            )));
+        }
+        let made = self
+            .writer
+            .create_directory(parent, name, implied(time))
+            .map_err(from_ext4)?;
+        if self.hides(parent, name) {
+            self.make_opaque(made)?;
+        }
+        Ok(made)
+    }
+
+    /// Whether what lies below a name in the layers below is hidden.
+    fn hides(&self, parent: NodeId, name: &[u8]) -> bool {
+        !self.hidden.is_empty() && self.hidden.contains(&(parent, name.into()))
+    }
+
     /// Removes what has the name.
     fn make_room(&mut self, parent: NodeId, name: &[u8]) -> Result<()> {
         if let Some(node) = self.writer.lookup(parent, name) {
-            self.whiteouts.remove(&node);
+            let was_whiteout = self.whiteouts.remove(&node);
+            let mut hides = was_whiteout;
             if self.writer.file_type(node) == FileType::Directory {
                 self.last_parent = None;
+                let xattrs = &self.writer.metadata(node).xattrs;
+                hides |= xattrs.iter().any(is_opaque);
+            }
+            if hides && self.options.whiteouts == TarWhiteouts::Overlay {
+                self.hidden.insert((parent, name.into()));
             }
             self.writer.remove(parent, name).map_err(from_ext4)?;
         }
@@ -236,8 +279,11 @@ impl<W: WriteAt> Unpacker<'_, W> {
             Some(node) if self.writer.file_type(node) == FileType::Directory => {
                 self.make_opaque(node)
             }
-            // What this tar brings hides the name below by itself.
-            Some(_) => Ok(()),
+            // What this tar brings hides the name below by itself, until a folder takes its place.
+            Some(_) => {
+                self.hidden.insert((parent, hidden.into()));
+                Ok(())
+            }
             None => {
                 let metadata = Metadata {
                     mode: 0,
@@ -249,6 +295,7 @@ impl<W: WriteAt> Unpacker<'_, W> {
                     .create_special(parent, hidden, FileType::CharDevice, device, metadata)
                     .map_err(from_ext4)?;
                 self.whiteouts.insert(node);
+                self.made_whiteouts.insert(node);
                 Ok(())
             }
         }
@@ -262,13 +309,14 @@ impl<W: WriteAt> Unpacker<'_, W> {
         {
             return self.update(node, entry);
         }
-        let hidden_below = existing.is_some_and(|node| self.whiteouts.contains(&node));
-        self.make_room(parent, name)?;
+        if existing.is_some() {
+            self.make_room(parent, name)?;
+        }
         let node = self
             .writer
             .create_directory(parent, name, metadata(entry))
             .map_err(from_ext4)?;
-        if hidden_below {
+        if self.hides(parent, name) {
             self.make_opaque(node)?;
         }
         Ok(())
@@ -276,17 +324,15 @@ impl<W: WriteAt> Unpacker<'_, W> {
 
     /// Gives a folder that is there already the entry's metadata; opaque it stays.
     fn update(&mut self, node: NodeId, entry: &Entry) -> Result<()> {
-        let opaque = |xattr: &&Xattr| xattr.name == whiteout::OPAQUE_XATTR;
         let mut metadata = metadata(entry);
-        if self.options.whiteouts == TarWhiteouts::Overlay
-            && !metadata.xattrs.iter().any(|xattr| opaque(&xattr))
+        if self.options.whiteouts == TarWhiteouts::Overlay && !metadata.xattrs.iter().any(is_opaque)
         {
             let kept = self
                 .writer
                 .metadata(node)
                 .xattrs
                 .iter()
-                .find(opaque)
+                .find(|xattr| is_opaque(xattr))
                 .cloned();
             metadata.xattrs.extend(kept);
         }
@@ -304,7 +350,7 @@ impl<W: WriteAt> Unpacker<'_, W> {
             node = (self.writer.file_type(node) == FileType::Directory)
                 .then(|| self.writer.lookup(node, name))
                 .flatten()
-                .filter(|node| !self.whiteouts.contains(node))
+                .filter(|node| !self.made_whiteouts.contains(node))
                 .ok_or_else(|| {
                     Error::corrupt(format!(
                         "it is a hard link to {shown}, which is not in the tar before it"
@@ -385,7 +431,9 @@ impl<W: WriteAt> Unpacker<'_, W> {
             .writer
             .create_special(parent, name, file_type, entry.device, metadata)
             .map_err(from_ext4)?;
-        if whiteout::is_whiteout(file_type, entry.device) {
+        if self.options.whiteouts == TarWhiteouts::Overlay
+            && whiteout::is_whiteout(file_type, entry.device)
+        {
             self.whiteouts.insert(node);
         }
         Ok(())

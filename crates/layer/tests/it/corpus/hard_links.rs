@@ -5,6 +5,11 @@ use super::*;
 pub(super) fn hard_links() -> Vec<Case> {
     vec![
         (
+            "a whiteout of overlayfs with two names, as its upper folders have",
+            Tar::new().device("a", b'3', 0, 0).hardlink("b", "a").end(),
+            Tree(&["a n2 c0:0", "b ==a"]),
+        ),
+        (
             "to a symbolic link",
             Tar::new().symlink("l", "nowhere").hardlink("h", "l").end(),
             Tree(&["h n2 ->nowhere", "l ==h"]),

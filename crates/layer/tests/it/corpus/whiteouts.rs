@@ -133,13 +133,28 @@ pub(super) fn whiteouts() -> Vec<Case> {
             Tree(&["d/ m700 {trusted.overlay.opaque=y}"]),
         ),
         (
-            "opaque is gone with a directory that became a file",
+            "opaque stays with the name of a directory that was a file in between",
             Tar::new()
                 .file("d/.wh..wh..opq", "")
                 .file("d", "1")
                 .dir("d")
                 .end(),
-            Tree(&["d/"]),
+            Tree(&["d/ {trusted.overlay.opaque=y}"]),
+        ),
+        (
+            "a whiteout hides what is below a directory also when a file came in between",
+            Tar::new()
+                .file(".wh.d", "")
+                .file("d", "1")
+                .dir("d")
+                .file("e", "1")
+                .file(".wh.e", "")
+                .dir("e")
+                .end(),
+            Tree(&[
+                "d/ {trusted.overlay.opaque=y}",
+                "e/ {trusted.overlay.opaque=y}",
+            ]),
         ),
         (
             "opaque marker as a directory and as a link",
