@@ -130,7 +130,7 @@ fn sparse(bench: &Bench<'_>, table: &mut Table) -> Result<()> {
     };
     let side = turns(bench.scale.pairs, &to_tar)?;
     child::run("to-sparse-tar", &[&disk, &back])?;
-    table.add(lengths(&what, "VHD → tar --holes", &side, &back)?);
+    table.add(lengths(&what, "VHD → sparse tar", &side, &back)?);
     remove(&tar)?;
     remove(&disk)?;
     remove(&back)
