@@ -3,4 +3,5 @@
 
 pub mod debian;
 pub mod odd;
+pub mod random;
 pub mod tree;

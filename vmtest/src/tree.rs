@@ -136,6 +136,48 @@ impl Tree {
         self.nodes.remove(path.as_bytes());
     }
 
+    /// Takes the names of each device and fifo for nodes of their own, as GNU tar does.
+    pub fn part_linked_devices(&mut self) {
+        for (path, node) in &mut self.nodes {
+            if !matches!(node.kind, "file" | "symlink" | "directory") {
+                node.linked_to.clone_from(path);
+            }
+        }
+    }
+
+    /// The first of the names of a path's node, in order.
+    #[must_use]
+    pub fn first_name(&self, path: &[u8]) -> Option<&[u8]> {
+        Some(&self.nodes.get(path)?.linked_to)
+    }
+
+    /// How many links each path's node must have: its names, or for a folder the folders in it and two.
+    #[must_use]
+    pub fn link_counts(&self) -> BTreeMap<&[u8], usize> {
+        let mut counts: BTreeMap<&[u8], usize> = BTreeMap::new();
+        for (path, node) in &self.nodes {
+            if node.kind == "directory" {
+                *counts.entry(path).or_default() += 2;
+                if let Some(slash) = path.iter().rposition(|&byte| byte == b'/') {
+                    *counts.entry(&path[..slash]).or_default() += 1;
+                }
+            } else {
+                *counts.entry(&node.linked_to).or_default() += 1;
+            }
+        }
+        self.nodes
+            .iter()
+            .map(|(path, node)| {
+                let key = if node.kind == "directory" {
+                    path
+                } else {
+                    &node.linked_to
+                };
+                (&**path, counts[&**key])
+            })
+            .collect()
+    }
+
     /// Fails with the first differences between two trees; only one of them may have a root.
     ///
     /// # Errors

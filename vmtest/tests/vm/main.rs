@@ -14,6 +14,7 @@ mod processes;
 mod roots;
 mod starts;
 mod tools;
+mod walks;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     trials.extend(dirty::trials());
     trials.extend(tools::trials());
     trials.extend(roots::trials());
+    trials.extend(walks::trials());
     trials.extend(starts::trials());
     trials.extend(endings::trials());
     trials.extend(command_line::trials());
