@@ -387,7 +387,9 @@ proptest! {
         // Holes are as fine as blocks, so the blocks are the same.
         let again = to_image_of(&back, block_size, inline_data);
         prop_assert_eq!(listing::list(image), listing::list(again.clone()));
-        // The second time round nothing is left to put in order.
-        prop_assert!(to_tar(again, &options) == back);
+        // Bytes may differ from here on in their order alone: a tar does not say when the second name
+        // of a node was made.
+        let third = to_image_of(&to_tar(again.clone(), &options), block_size, inline_data);
+        prop_assert_eq!(listing::list(again), listing::list(third));
     }
 }
