@@ -272,3 +272,28 @@ fn entries_come_as_they_are_asked_for() {
     assert!(entries.next().is_none());
     assert!(reader.read_dir(&many).is_err());
 }
+
+#[test]
+fn an_inline_file_that_is_all_hole_reads_as_zeros() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (source, image) = (folder.path().join("source"), folder.path().join("image"));
+    fs::create_dir(&source).unwrap();
+    let hole = File::create(source.join("hole")).unwrap();
+    hole.set_len(5 << 20).unwrap();
+    let made = std::process::Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-O", "inline_data", "-d"])
+        .args([&source, &image])
+        .arg("32M")
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let reader = Reader::open(File::open(&image).unwrap()).unwrap();
+    let root = reader.inode(reader.root()).unwrap();
+    let entries = reader.read_dir(&root).unwrap();
+    let entry = entries.iter().find(|entry| entry.name == b"hole").unwrap();
+    let file = reader.inode(entry.inode).unwrap();
+    assert_eq!(file.size(), 5 << 20);
+    let mut bytes = vec![1; 5 << 20];
+    assert_eq!(reader.read_at(&file, 0, &mut bytes).unwrap(), 5 << 20);
+    assert!(bytes.iter().all(|byte| *byte == 0));
+}

@@ -14,6 +14,16 @@ pub(super) fn damaged() -> Vec<Case> {
             Error(CORRUPT, &["no tar stream"]),
         ),
         (
+            "far more directories than entries",
+            (0..10u32)
+                .fold(Tar::new(), |tar, number| {
+                    let path = format!("{number}{}/x", "/a".repeat(2000));
+                    tar.pax(b'x', &[("path", path.as_bytes())]).file("x", "")
+                })
+                .end(),
+            Error(UNSUPPORTED, &["directories", "entries"]),
+        ),
+        (
             "a few bytes",
             b"hello".to_vec(),
             Error(CORRUPT, &["no tar stream", "5 bytes"]),
