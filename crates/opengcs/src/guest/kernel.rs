@@ -1,4 +1,5 @@
-//! Where the VM's kernel comes from: the distribution's package, unpacked and never installed.
+//! Where the VM's kernel comes from, and how it gets into the data folder: whole, with its modules, and never
+//! installed on the host.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,31 +7,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::bzimage;
-use super::package::{self, Package};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::DEFAULT_KERNEL_FILE;
+use files::{from_file, host_kernel};
+use packages::{distribution_package, from_debs, from_package, known_package};
+
+mod files;
+mod packages;
 
 /// File that records what the kernel in a data folder is.
 pub const RECORD_FILE: &str = "kernel.json";
-
-/// Names of kernels made for VMs, in the order in which they are tried: Debian's, then Ubuntu's.
-#[cfg(target_arch = "x86_64")]
-const PACKAGES: &[&str] = &[
-    "linux-image-cloud-amd64",
-    "linux-image-virtual",
-    "linux-image-kvm",
-    "linux-image-amd64",
-    "linux-image-generic",
-];
-#[cfg(target_arch = "aarch64")]
-const PACKAGES: &[&str] = &[
-    "linux-image-cloud-arm64",
-    "linux-image-virtual",
-    "linux-image-arm64",
-    "linux-image-generic",
-];
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const PACKAGES: &[&str] = &["linux-image-virtual", "linux-image-generic"];
 
 /// Where to take a kernel from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -182,193 +168,6 @@ struct Found {
     ours: bool,
 }
 
-fn known_package(name: &str) -> Result<Package> {
-    package::look_up(name)?.ok_or_else(|| {
-        Error::not_found(format!("apt knows no package {name}"))
-            .hint("run `apt-get update` as root; on a new machine its lists are empty")
-    })
-}
-
-fn distribution_package() -> Result<Package> {
-    for name in PACKAGES {
-        if let Some(package) = package::look_up(name)? {
-            return Ok(package);
-        }
-    }
-    Err(Error::not_found(format!(
-        "apt knows none of the kernel packages {}",
-        PACKAGES.join(", ")
-    ))
-    .hint("run `apt-get update` as root; on a new machine its lists are empty"))
-}
-
-/// A kernel's package is named by another that has nothing in it, and its modules may be apart.
-fn is_kernel_part(name: &str) -> bool {
-    ["linux-image-", "linux-modules-", "linux-binary-"]
-        .iter()
-        .any(|start| name.starts_with(start))
-}
-
-fn from_package(package: &Package, staging: &Path) -> Result<Found> {
-    const MOST: usize = 8;
-    let mut wanted = vec![package.clone()];
-    let mut next = 0;
-    while let Some(one) = wanted.get(next).cloned() {
-        next += 1;
-        for name in one.depends.iter().filter(|name| is_kernel_part(name)) {
-            if wanted.len() < MOST && !wanted.iter().any(|have| have.name == *name) {
-                wanted.push(known_package(name)?);
-            }
-        }
-    }
-    let folder = staging.join("download");
-    fs::create_dir(&folder).map_err(|error| Error::io("create", &folder, error))?;
-    let files = package::download(&wanted, &folder)?;
-    let mut found = from_debs(&files, staging)?;
-    let from = wanted.get(1).unwrap_or(package);
-    found.origin = format!("{} {}", from.name, from.version);
-    Ok(found)
-}
-
-fn from_debs(files: &[PathBuf], staging: &Path) -> Result<Found> {
-    let tree = staging.join("tree");
-    fs::create_dir(&tree).map_err(|error| Error::io("create", &tree, error))?;
-    let mut origin = String::new();
-    for file in files {
-        if !file.is_file() {
-            return Err(Error::not_found(format!(
-                "there is no package file {}",
-                file.display()
-            )));
-        }
-        package::unpack(file, &tree)?;
-        if origin.is_empty() {
-            origin = format!(
-                "{} {}",
-                package::control_field(file, "Package")?,
-                package::control_field(file, "Version")?
-            );
-        }
-    }
-    let (kernel, release) = newest_in(&tree).ok_or_else(|| {
-        Error::not_found(format!(
-            "no kernel (boot/vmlinuz-…) is in {}",
-            files
-                .iter()
-                .map(|file| file.display().to_string())
-                .collect::<Vec<_>>()
-                .join(", ")
-        ))
-    })?;
-    Ok(Found {
-        modules: modules_in(&tree, &release),
-        kernel,
-        release,
-        origin,
-        ours: true,
-    })
-}
-
-fn from_file(kernel: &Path, modules: Option<&Path>) -> Result<Found> {
-    let named = modules
-        .and_then(Path::file_name)
-        .and_then(|name| name.to_str())
-        .map(str::to_owned);
-    let release = bzimage::inspect(kernel)?
-        .release
-        .or_else(|| named.clone())
-        .or_else(|| release_in_name(kernel))
-        .ok_or_else(|| {
-            Error::invalid(format!("{} does not say its release", kernel.display()))
-                .hint("give the folder of its modules, …/modules/<release>, as well")
-        })?;
-    let modules = match modules {
-        Some(folder) if !folder.is_dir() => {
-            return Err(Error::not_found(format!(
-                "there is no folder of modules {}",
-                folder.display()
-            )));
-        }
-        Some(_) if named.as_ref().is_some_and(|name| *name != release) => {
-            return Err(Error::invalid(format!(
-                "{} is Linux {release}, and the modules are those of {}",
-                kernel.display(),
-                named.unwrap_or_default()
-            ))
-            .hint("kernel and modules must have the same release"));
-        }
-        Some(folder) => Some(folder.to_owned()),
-        None => modules_in(Path::new("/"), &release),
-    };
-    Ok(Found {
-        kernel: kernel.to_owned(),
-        modules,
-        release,
-        origin: kernel.display().to_string(),
-        ours: false,
-    })
-}
-
-fn host_kernel() -> Result<Found> {
-    let (kernel, release) = newest_in(Path::new("/")).ok_or_else(|| {
-        Error::not_found("this host has no kernel in /boot")
-            .hint("give a kernel file, or a package with `opengcs kernel install`")
-    })?;
-    let modules = modules_in(Path::new("/"), &release);
-    fs::File::open(&kernel).map_err(|error| {
-        Error::io("read", &kernel, error)
-            .hint("some distributions let only root read their kernel; run this as root once")
-    })?;
-    Ok(Found {
-        origin: kernel.display().to_string(),
-        kernel,
-        modules,
-        release,
-        ours: false,
-    })
-}
-
-fn release_in_name(kernel: &Path) -> Option<String> {
-    let name = kernel.file_name()?.to_str()?;
-    ["vmlinuz-", "vmlinux-", "Image-"]
-        .iter()
-        .find_map(|start| name.strip_prefix(start))
-        .filter(|release| release.starts_with(|c: char| c.is_ascii_digit()))
-        .map(str::to_owned)
-}
-
-/// The newest `boot/vmlinuz-<release>` below `root`.
-fn newest_in(root: &Path) -> Option<(PathBuf, String)> {
-    let mut best: Option<(PathBuf, String)> = None;
-    for entry in fs::read_dir(root.join("boot")).ok()?.flatten() {
-        let path = entry.path();
-        if let Some(release) = release_in_name(&path)
-            && path.is_file()
-            && best
-                .as_ref()
-                .is_none_or(|(_, have)| version_key(&release) > version_key(have))
-        {
-            best = Some((path, release));
-        }
-    }
-    best
-}
-
-/// Numbers compare as numbers, so that 6.10 is newer than 6.9.
-fn version_key(release: &str) -> Vec<u64> {
-    release
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|word| word.parse().ok())
-        .collect()
-}
-
-fn modules_in(root: &Path, release: &str) -> Option<PathBuf> {
-    ["lib/modules", "usr/lib/modules"]
-        .iter()
-        .map(|folder| root.join(folder).join(release))
-        .find(|folder| folder.is_dir())
-}
-
 fn publish(found: &Found, staging: &Path, data_dir: &Path) -> Result<InstalledKernel> {
     bzimage::inspect(&found.kernel)?;
     let new_kernel = staging.join(DEFAULT_KERNEL_FILE);
@@ -503,10 +302,5 @@ mod tests {
             assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
         }
         assert!(list(&data.path().join("gone")).unwrap().is_empty());
-    }
-
-    #[test]
-    fn ten_is_newer_than_nine() {
-        assert!(version_key("6.10.0-1") > version_key("6.9.12-3"));
     }
 }
