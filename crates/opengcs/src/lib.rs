@@ -56,6 +56,7 @@ mod environment;
 mod error;
 pub mod guest;
 mod options;
+mod runtime_dir;
 mod sys;
 mod uvm;
 

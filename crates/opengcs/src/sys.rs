@@ -31,6 +31,61 @@ pub(crate) fn private_dir(parent: &Path, prefix: &str) -> io::Result<tempfile::T
     builder.tempdir_in(parent)
 }
 
+/// Locks a folder for this process, until the file is closed or the process has ended; `None` when
+/// another holds it and `wait` is not asked for.
+#[cfg(unix)]
+pub(crate) fn lock_folder(path: &Path, wait: bool) -> io::Result<Option<std::fs::File>> {
+    use rustix::fs::{FlockOperation, Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path, flags, Mode::empty())?;
+    let how = if wait {
+        FlockOperation::LockExclusive
+    } else {
+        FlockOperation::NonBlockingLockExclusive
+    };
+    loop {
+        match rustix::fs::flock(&folder, how) {
+            Ok(()) => return Ok(Some(folder.into())),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn lock_folder(_path: &Path, _wait: bool) -> io::Result<Option<std::fs::File>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether an open folder is still the one at `path`.
+#[cfg(unix)]
+pub(crate) fn is_at(folder: &std::fs::File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let (Ok(open), Ok(named)) = (folder.metadata(), std::fs::symlink_metadata(path)) else {
+        return false;
+    };
+    (open.dev(), open.ino()) == (named.dev(), named.ino())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_at(_folder: &std::fs::File, _path: &Path) -> bool {
+    false
+}
+
+/// Whether `path` is a folder that this user made, and no link to one.
+#[cfg(unix)]
+pub(crate) fn is_own_folder(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::symlink_metadata(path)
+        .is_ok_and(|found| found.is_dir() && found.uid() == rustix::process::geteuid().as_raw())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_own_folder(_path: &Path) -> bool {
+    false
+}
+
 /// Bytes that a user may still write to the file system of `folder`.
 #[cfg(unix)]
 pub(crate) fn free_space(folder: &Path) -> io::Result<u64> {

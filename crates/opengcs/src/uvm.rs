@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use opengcs_bridge::message::{Capabilities, PlainRequest, Request, RequestBase};
 use opengcs_machine::{Description, Machine, State};
-use tempfile::TempDir;
 use tokio::task::AbortHandle;
 
 use crate::config::{BootMode, Config};
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime_dir::RuntimeDir;
 
 mod command_line;
 mod copy;
@@ -72,7 +72,7 @@ struct Inner {
     /// The next port for a process's stream.
     next_port: AtomicU32,
     /// Last: it goes when the machine is gone.
-    _runtime_dir: TempDir,
+    _runtime_dir: RuntimeDir,
 }
 
 impl UtilityVm {

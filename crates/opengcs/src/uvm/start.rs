@@ -12,7 +12,7 @@ use super::record::{AGENT_LOG, Recorder};
 use super::{Inner, UtilityVm, command_line, machine_error, services};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys;
+use crate::runtime_dir::RuntimeDir;
 
 impl UtilityVm {
     /// Starts a VM and returns when its agent answers and the configured disks are there.
@@ -50,7 +50,7 @@ impl UtilityVm {
     ) -> Result<Self> {
         let mode = config.validate()?;
         let parent = config.environment.runtime_parent();
-        let runtime_dir = sys::private_dir(&parent, "opengcs-")
+        let runtime_dir = RuntimeDir::create(&parent)
             .map_err(|error| Error::io("create a folder in", &parent, error))?;
         let machine_config = command_line::machine_config(&config, mode, runtime_dir.path())?;
         let name = config.name.clone();
