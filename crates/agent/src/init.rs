@@ -156,7 +156,10 @@ fn serve(log_level: Option<&str>) -> String {
         command.env(LOG_VARIABLE, level);
     }
     let server = match command.spawn() {
-        Ok(child) => i32::try_from(child.id()).unwrap_or(0),
+        Ok(child) => {
+            spare(child.id());
+            i32::try_from(child.id()).unwrap_or(0)
+        }
         Err(error) => return format!("not started: {error}"),
     };
     loop {
@@ -171,6 +174,16 @@ fn serve(log_level: Option<&str>) -> String {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return format!("wait: {error}"),
         }
+    }
+}
+
+/// Keeps the kernel from choosing the server when memory runs out: what it serves goes first. Processes
+/// that it starts give that up ([`crate::sys::new_session`]).
+fn spare(server: u32) {
+    if let Err(error) = fs::write(format!("/proc/{server}/oom_score_adj"), "-1000") {
+        log::console(format_args!(
+            "the server is not spared in need of memory: {error}"
+        ));
     }
 }
 

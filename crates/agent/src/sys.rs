@@ -12,21 +12,27 @@ use std::{
 };
 
 use rustix::{
+    fs::{Mode, OFlags},
     ioctl::{Opcode, Setter, ioctl},
     process::{Signal, ioctl_tiocsctty, setsid},
 };
 
 /// Has the command lead a session of its own, with its standard input as the controlling terminal
-/// when `terminal` is set.
+/// when `terminal` is set, and be one that the kernel may choose when memory runs out, unlike us.
 pub(crate) fn new_session(command: &mut Command, terminal: bool) {
     let prepare = move || -> io::Result<()> {
         setsid()?;
         if terminal {
             ioctl_tiocsctty(rustix::stdio::stdin())?;
         }
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        // Where it cannot be given up, it was not had either.
+        if let Ok(score) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
+            let _ = rustix::io::write(&score, b"0");
+        }
         Ok(())
     };
-    // SAFETY: between fork and exec the closure makes two plain system calls: it allocates
+    // SAFETY: between fork and exec the closure makes plain system calls: it allocates
     // nothing, takes no lock and touches no memory of other threads.
     unsafe {
         command.pre_exec(prepare);

@@ -141,7 +141,7 @@ pub trait Machine: Send + Sync + fmt::Debug {
     /// The last bytes of the console, for messages.
     fn console_tail(&self) -> String;
 
-    /// The last lines the hypervisor wrote to its standard error.
+    /// The last lines the hypervisor wrote to its standard error, and the errors of its disks.
     fn stderr_tail(&self) -> String;
 
     /// How the machine is run, and why so.

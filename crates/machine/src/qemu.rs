@@ -15,6 +15,7 @@
 
 mod blockdev;
 mod command_line;
+mod disk_errors;
 mod disks;
 mod output;
 mod process;
@@ -274,7 +275,11 @@ impl Machine for Qemu {
     }
 
     fn stderr_tail(&self) -> String {
-        self.inner.output.stderr()
+        let mut text = self.inner.output.stderr();
+        if let Some(live) = self.inner.live.get() {
+            text.push_str(&live.qmp.disk_errors());
+        }
+        text
     }
 
     fn describe(&self) -> Description {

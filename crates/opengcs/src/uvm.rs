@@ -10,7 +10,7 @@
 //! ```
 
 use std::fmt;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ mod debug;
 mod disks;
 mod export;
 mod layers;
+mod life;
 mod link;
 mod process;
 mod record;
@@ -69,6 +70,10 @@ struct Inner {
     disks: Disks,
     agent_log: Arc<Recorder>,
     tasks: Mutex<Vec<AbortHandle>>,
+    /// The agent has answered and the configured disks are there.
+    came_up: AtomicBool,
+    /// Somebody wants the end.
+    stop_asked: AtomicBool,
     /// The next port for a process's stream.
     next_port: AtomicU32,
     /// Last: it goes when the machine is gone.
@@ -94,10 +99,16 @@ impl UtilityVm {
         self.inner.machine.describe()
     }
 
-    /// Where in its life the machine is.
+    /// Where in its life the VM is. It is running once its agent has answered, stopping as soon as a
+    /// stop is asked for, failed if it ended before it was running.
     #[must_use]
     pub fn state(&self) -> State {
-        self.inner.machine.state()
+        let inner = &self.inner;
+        life::state(
+            inner.machine.state(),
+            inner.came_up.load(Ordering::Relaxed),
+            inner.stop_asked.load(Ordering::Relaxed),
+        )
     }
 
     /// What the agent said it can do; `None` while it is not connected.
@@ -156,6 +167,7 @@ impl Drop for UtilityVm {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         );
+        self.inner.stop_asked.store(true, Ordering::Relaxed);
         self.inner.link.end("the VM was dropped by its owner");
         for task in tasks {
             task.abort();

@@ -1,20 +1,15 @@
 //! VMs that end on the way: everybody who waits is told at once, and nothing outlives its owner.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use opengcs::layer::{ScratchOptions, create_scratch};
-use opengcs::{ErrorKind, Stopped, UtilityVm};
+use opengcs::{ErrorKind, Stopped};
 use tempfile::TempDir;
 
+use crate::faults::{AT_ONCE, is_gone, pid, send};
 use crate::fixture::{error_of, nothing_stays_in, own_vm, test};
-
-/// Far longer than any of these takes, far shorter than the VM's own timeout.
-const AT_ONCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -35,40 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "endings::a_stopped_hypervisor_is_stopped_all_the_same",
             hangs,
         ),
-        test(
-            "endings::the_hypervisor_does_not_outlive_a_killed_owner",
-            owner_killed,
-        ),
     ]
-}
-
-fn pid(vm: &UtilityVm) -> Result<u32> {
-    vm.describe().process_id.context("the VM has a process")
-}
-
-fn send(signal: &str, pid: u32) -> Result<()> {
-    let status = Command::new("kill")
-        .arg(signal)
-        .arg(pid.to_string())
-        .status()?;
-    ensure!(status.success(), "kill {signal} {pid}: {status}");
-    Ok(())
-}
-
-fn runs(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        // A zombie has ended; only its parent has not looked yet.
-        .is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-async fn is_gone(pid: u32) -> Result<()> {
-    for _ in 0..200 {
-        if !runs(pid) {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    bail!("process {pid} still runs");
 }
 
 async fn dies() -> Result<()> {
@@ -151,24 +113,4 @@ async fn hangs() -> Result<()> {
     is_gone(qemu).await?;
     drop(vm);
     nothing_stays_in(runtime.path()).await
-}
-
-/// The program `hold` of this package starts a VM and waits; it is killed without a warning.
-async fn owner_killed() -> Result<()> {
-    let runtime = TempDir::new()?;
-    let mut owner = Command::new(Path::new(env!("CARGO_BIN_EXE_hold")))
-        .env("XDG_RUNTIME_DIR", runtime.path())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let stdout = owner.stdout.take().context("the owner has an output")?;
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
-    let qemu: u32 = line
-        .trim()
-        .parse()
-        .with_context(|| format!("the owner said {line:?}"))?;
-    ensure!(runs(qemu));
-    owner.kill()?;
-    owner.wait()?;
-    is_gone(qemu).await
 }

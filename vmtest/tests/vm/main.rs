@@ -9,6 +9,7 @@ mod dirty;
 mod disks;
 mod endings;
 mod exports;
+mod faults;
 mod fixture;
 mod processes;
 mod roots;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     trials.extend(walks::trials());
     trials.extend(starts::trials());
     trials.extend(endings::trials());
+    trials.extend(faults::trials());
     trials.extend(command_line::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The shared VM must end as every other: asked, and leaving nothing.

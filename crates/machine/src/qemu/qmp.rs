@@ -14,6 +14,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{broadcast, oneshot, watch};
 
+use super::disk_errors::DiskErrors;
+
 /// The longest line that is read. QEMU's longest answers are a few hundred KiB.
 const MAX_LINE: u64 = 4 * 1024 * 1024;
 
@@ -78,11 +80,18 @@ struct Shared {
     events: broadcast::Sender<Event>,
     /// The `reason` of the SHUTDOWN event.
     shutdown: Mutex<Option<String>>,
+    disk_errors: Mutex<DiskErrors>,
 }
 
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn disk_errors(&self) -> MutexGuard<'_, DiskErrors> {
+        self.disk_errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn on_message(&self, message: Message) {
@@ -103,7 +112,11 @@ impl Shared {
                         shutdown.get_or_insert_with(|| reason.unwrap_or("").to_owned());
                     }
                     "BLOCK_IO_ERROR" => {
-                        tracing::warn!(data = %event.data, "a disk of the machine has an input/output error");
+                        if let Some(line) = self.disk_errors().note(&event.data) {
+                            tracing::warn!(
+                                "a disk of the machine has an input/output error: {line}"
+                            );
+                        }
                     }
                     _ => {}
                 }
@@ -143,6 +156,7 @@ impl Qmp {
             waiting: Mutex::new(Some(HashMap::new())),
             events,
             shutdown: Mutex::new(None),
+            disk_errors: Mutex::default(),
         });
         let (end, ended) = watch::channel(false);
         let task = Arc::clone(&shared);
@@ -206,6 +220,11 @@ impl Qmp {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// The errors of the machine's disks so far, a line for each kind.
+    pub(crate) fn disk_errors(&self) -> String {
+        self.shared.disk_errors().to_string()
     }
 
     /// Returns when the connection has ended and everything it brought has been taken in.

@@ -20,7 +20,7 @@ use opengcs_bridge::frame::Decoder;
 use opengcs_bridge::host::{Incoming, RequestId, Session};
 use opengcs_bridge::message::{Capabilities, Request, Response};
 use opengcs_bridge::{ErrorKind as BridgeErrorKind, Failure};
-use opengcs_machine::{Listener, Machine, Stream};
+use opengcs_machine::{Exit, ExitReason, Listener, Machine, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -284,13 +284,13 @@ pub(super) async fn run(link: Link, mut listener: Listener, machine: Arc<dyn Mac
     loop {
         tokio::select! {
             exit = &mut exit => {
-                shared.end(&exit.to_string());
+                shared.end(&reason(&exit, &machine.console_tail()));
                 return;
             }
             dialled = listener.accept() => {
                 let Ok(stream) = dialled else {
                     let exit = (&mut exit).await;
-                    shared.end(&exit.to_string());
+                    shared.end(&reason(&exit, &machine.console_tail()));
                     return;
                 };
                 // The guest has one bridge: a new one means that it has given the old one up.
@@ -308,6 +308,21 @@ pub(super) async fn run(link: Link, mut listener: Listener, machine: Arc<dyn Mac
                 serving = None;
             }
         }
+    }
+}
+
+/// Why a machine has ended, for people. An agent that dies has the guest powered off, which by itself
+/// tells nobody what happened: PID 1 says it on the console.
+fn reason(exit: &Exit, console: &str) -> String {
+    const MARK: &str = "the agent has ended (";
+    let told = (exit.reason == ExitReason::PoweredOff)
+        .then(|| console.rsplit_once(MARK)?.1.split_once(')'))
+        .flatten();
+    match told {
+        Some((how, _)) if how.len() < 64 && !how.contains(char::is_control) => {
+            format!("its agent died ({how}), and {exit}")
+        }
+        _ => exit.to_string(),
     }
 }
 
@@ -413,5 +428,25 @@ fn with_source(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_died_is_told_as_the_reason() {
+        let console = "gcs: +1.0s init\r\ngcs: +9.0s the agent has ended (signal 9): power off\r\n";
+        let off = Exit::new(ExitReason::PoweredOff, "");
+        assert_eq!(
+            reason(&off, console),
+            "its agent died (signal 9), and the guest powered off"
+        );
+        assert_eq!(reason(&off, "reboot: Power down"), "the guest powered off");
+        let hostile = "the agent has ended (\u{1b}[2J)";
+        assert_eq!(reason(&off, hostile), "the guest powered off");
+        let killed = Exit::new(ExitReason::Killed(9), "");
+        assert!(!reason(&killed, console).contains("agent"));
     }
 }

@@ -1,6 +1,6 @@
 //! In which order a VM comes up, and what is told when it does not.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use opengcs_bridge::{BRIDGE_PORT, ENTROPY_PORT, FIRST_STDIO_PORT, LOG_PORT};
@@ -72,6 +72,8 @@ impl UtilityVm {
                 disks: Disks::default(),
                 agent_log,
                 tasks: Mutex::new(Vec::new()),
+                came_up: AtomicBool::new(false),
+                stop_asked: AtomicBool::new(false),
                 next_port: AtomicU32::new(FIRST_STDIO_PORT),
                 _runtime_dir: runtime_dir,
             }),
@@ -84,7 +86,10 @@ impl UtilityVm {
             vm.add_configured_disks().await
         };
         match came_up.await {
-            Ok(()) => Ok(vm),
+            Ok(()) => {
+                vm.inner.came_up.store(true, Ordering::Relaxed);
+                Ok(vm)
+            }
             Err(error) => {
                 vm.inner.machine.terminate().await;
                 let detail = vm.diagnostics().to_string();

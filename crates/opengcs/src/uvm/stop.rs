@@ -1,5 +1,6 @@
 //! How a VM ends: the guest is asked, then the machine, then it is killed; always in bounded time.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use opengcs_bridge::message::{PlainRequest, Request, RequestBase};
@@ -40,6 +41,7 @@ impl UtilityVm {
             inner.machine.wait().await;
             return Ok(Stopped::Already);
         }
+        inner.stop_asked.store(true, Ordering::Relaxed);
         let request = Request::ShutdownGraceful(PlainRequest {
             base: RequestBase::utility_vm(),
         });
@@ -74,6 +76,7 @@ impl UtilityVm {
 
     /// Ends the VM at once. What the guest has not written to its disks is lost.
     pub async fn terminate(&self) {
+        self.inner.stop_asked.store(true, Ordering::Relaxed);
         self.inner.machine.terminate().await;
     }
 }

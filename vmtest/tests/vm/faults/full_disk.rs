@@ -1,0 +1,59 @@
+//! The host has no more room under a disk that the guest writes to.
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+
+use anyhow::{Result, ensure};
+use opengcs::UtilityVm;
+use opengcs::layer::{ScratchOptions, create_scratch};
+use tempfile::TempDir;
+
+use super::AT_ONCE;
+use crate::fixture::{config, nothing_stays_in, said, sh};
+
+/// No file of the hypervisor's may be larger than this; it must hold the guest's memory.
+const LARGEST_MIB: u64 = 160;
+
+pub(super) async fn fills_up() -> Result<()> {
+    let (runtime, folder) = (TempDir::new()?, TempDir::new()?);
+    let hypervisor = folder.path().join("qemu");
+    // A limit that every user can set stands for a file system that is full.
+    let script = format!(
+        "#!/bin/sh\ntrap '' XFSZ\nulimit -f {}\nexec qemu-system-x86_64 \"$@\"\n",
+        LARGEST_MIB * 2048
+    );
+    std::fs::write(&hypervisor, script)?;
+    std::fs::set_permissions(&hypervisor, Permissions::from_mode(0o755))?;
+    let disk = folder.path().join("scratch.vhdx");
+    let options = ScratchOptions {
+        size: 256 << 20,
+        ..ScratchOptions::default()
+    };
+    create_scratch(&disk, &options)?;
+    // New blocks of a VHDX come behind its end: a hole there leaves room for few of them.
+    File::options()
+        .write(true)
+        .open(&disk)?
+        .set_len((LARGEST_MIB - 4) << 20)?;
+
+    let mut config = config(runtime.path())?;
+    config.memory_mib = 128;
+    config.hypervisor = Some(hypervisor);
+    let vm = UtilityVm::start(config).await?;
+    vm.hot_add_vhd(&disk, "/mnt/full", false, true).await?;
+    let write = "dd if=/dev/zero of=/mnt/full/file bs=1M count=32 conv=fsync";
+    let output = tokio::time::timeout(AT_ONCE, sh(&vm, write)).await??;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success(), "32 MiB were written: {stderr}");
+    ensure!(
+        stderr.contains("Input/output error") || stderr.contains("Read-only"),
+        "{stderr}"
+    );
+    // The VM works on, and what the host met is recorded.
+    ensure!(said(&vm, "echo on").await? == "on\n");
+    let recorded = vm.diagnostics().hypervisor_messages;
+    ensure!(recorded.contains("write failed on the host"), "{recorded}");
+    tokio::time::timeout(AT_ONCE, vm.stop()).await??;
+    drop(vm);
+    nothing_stays_in(runtime.path()).await
+}
