@@ -7,6 +7,8 @@
 //! ```
 
 mod allocate;
+mod attributes;
+mod children;
 mod directory;
 mod extents;
 mod file;
@@ -22,21 +24,23 @@ mod superblock;
 mod tree;
 mod xattr;
 
-use positioned_io::WriteAt;
+use positioned_io::{ReadAt, WriteAt};
 
 pub use self::file::FileWriter;
 pub use self::options::WriterOptions;
 pub use self::tree::NodeId;
 
 use self::allocate::Allocator;
+use self::attributes::{Attributes, Sets};
+use self::children::Children;
 use self::extents::{Extents, logical_block};
 use self::finish::Finish;
 use self::geometry::Geometry;
 use self::stage::Stage;
-use self::tree::{Children, Content, Tree};
+use self::tree::{Content, Node, Stamp, Tree};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::Checksum;
-use crate::num::{low32, wide};
+use crate::num::{index, low32, wide};
 use crate::types::{Device, FileType, Metadata, Xattr};
 
 /// Most blocks a volume can have: block numbers have 48 bits in extents.
@@ -72,6 +76,7 @@ pub struct Writer<W: WriteAt> {
     allocator: Allocator,
     stage: Stage<W>,
     tree: Tree,
+    sets: Sets,
     options: WriterOptions,
     seed: Checksum,
     journal: Option<(u64, Extents)>,
@@ -80,6 +85,10 @@ pub struct Writer<W: WriteAt> {
     partial: Vec<u8>,
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "what makes a node takes its metadata, whether this node's is kept whole or not"
+)]
 impl<W: WriteAt> Writer<W> {
     /// Begins a volume that holds a root directory (mode 0755, root's) and, if wanted, `lost+found`.
     ///
@@ -111,7 +120,8 @@ impl<W: WriteAt> Writer<W> {
             geometry,
             allocator: Allocator::new(geometry, blocks.unwrap_or(BLOCKS_MAX))?,
             stage: Stage::new(out),
-            tree: Tree::new(created.clone()),
+            tree: Tree::new(&created),
+            sets: Sets::default(),
             options: options.clone(),
             seed: Checksum::of_uuid(&options.uuid),
             journal: None,
@@ -171,7 +181,7 @@ impl<W: WriteAt> Writer<W> {
 
     /// The node that a name in a directory leads to.
     pub fn lookup(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
-        self.tree.children(directory)?.get(name).copied()
+        self.tree.children(directory)?.get(name)
     }
 
     /// The names in a directory, sorted; nothing for what is no directory.
@@ -179,8 +189,7 @@ impl<W: WriteAt> Writer<W> {
         self.tree
             .children(directory)
             .into_iter()
-            .flatten()
-            .map(|(name, &node)| (&**name, node))
+            .flat_map(Children::iter)
     }
 
     /// The directory that holds a directory (the root holds itself); `None` for anything else.
@@ -199,12 +208,13 @@ impl<W: WriteAt> Writer<W> {
         self.node(node).file_type()
     }
 
-    /// A node's metadata.
+    /// A node's metadata. Extended attributes are read apart, so `xattrs` is empty; times are the
+    /// nearest that ext4 can hold.
     ///
     /// # Panics
     /// If the node was removed or is another writer's.
-    pub fn metadata(&self, node: NodeId) -> &Metadata {
-        &self.node(node).metadata
+    pub fn metadata(&self, node: NodeId) -> Metadata {
+        self.node(node).stamp.metadata()
     }
 
     /// How many names a node has. Directories have one.
@@ -215,49 +225,23 @@ impl<W: WriteAt> Writer<W> {
         self.node(node).links
     }
 
-    fn node(&self, node: NodeId) -> &tree::Node {
+    fn node(&self, node: NodeId) -> &Node {
         self.tree
             .get(node)
             .expect("a node is named by who made it and did not remove it")
     }
 
-    /// Replaces a node's metadata.
+    /// Replaces a node's metadata, attributes too.
     ///
     /// # Errors
     /// As [`Writer::create_directory`], but for names.
-    pub fn set_metadata(&mut self, node: NodeId, metadata: Metadata) -> Result<()> {
-        self.check(&metadata)?;
-        self.tree.get_mut(node)?.metadata = metadata;
-        Ok(())
-    }
-
-    /// Sets one extended attribute.
-    ///
-    /// # Errors
-    /// As [`Writer::create_directory`], but for names.
-    pub fn set_xattr(&mut self, node: NodeId, name: &[u8], value: &[u8]) -> Result<()> {
-        let mut xattrs = self.tree.get(node)?.metadata.xattrs.clone();
-        match xattrs.iter_mut().find(|xattr| xattr.name == name) {
-            Some(xattr) => xattr.value = value.to_vec(),
-            None => xattrs.push(Xattr {
-                name: name.to_vec(),
-                value: value.to_vec(),
-            }),
-        }
-        self.check_xattrs(&xattrs)?;
-        self.tree.get_mut(node)?.metadata.xattrs = xattrs;
-        Ok(())
-    }
-
-    fn check(&self, metadata: &Metadata) -> Result<()> {
-        self.check_xattrs(&metadata.xattrs)
-    }
-
-    fn check_xattrs(&self, xattrs: &[Xattr]) -> Result<()> {
-        if !xattrs.is_empty() {
-            let block_len = self.geometry.block_len();
-            xattr::place(xattrs, None, block_len, self.options.ea_inode)?;
-        }
+    pub fn set_metadata(&mut self, node: NodeId, metadata: &Metadata) -> Result<()> {
+        self.tree.get(node)?;
+        let attributes = self.attach(&metadata.xattrs)?;
+        let node = self.tree.get_mut(node)?;
+        node.stamp = Stamp::new(metadata);
+        let before = std::mem::replace(&mut node.attributes, attributes);
+        self.sets.detach(&mut self.allocator, &before);
         Ok(())
     }
 
@@ -265,11 +249,59 @@ impl<W: WriteAt> Writer<W> {
         &mut self,
         parent: NodeId,
         name: &[u8],
-        metadata: Metadata,
+        metadata: &Metadata,
         content: Content,
     ) -> Result<NodeId> {
-        self.check(&metadata)?;
-        self.tree.add(parent, name, metadata, content)
+        self.tree.vacant(parent, name)?;
+        let node = Node {
+            stamp: Stamp::new(metadata),
+            attributes: self.attach(&metadata.xattrs)?,
+            content,
+            links: 1,
+        };
+        self.tree.add(parent, name, node)
+    }
+
+    /// What the checksums of the next node's own blocks begin with, if nothing before it is removed;
+    /// see [`Checksum::generation`] for what happens if something is.
+    fn expected_seed(&self) -> Checksum {
+        self.seed.of_inode(self.tree.next().expected_inode(), 0)
+    }
+
+    /// Takes a block for each part of an extent tree and writes it there.
+    fn tree_block(&mut self) -> impl FnMut(&[u8]) -> Result<u64> {
+        let Self {
+            geometry,
+            allocator,
+            stage,
+            ..
+        } = self;
+        |block: &[u8]| {
+            let start = allocator.take(1)?.start;
+            stage.write(geometry.offset(start), block)?;
+            Ok(start)
+        }
+    }
+
+    /// Writes bytes into as many blocks as they take, without a tree.
+    fn write_blocks(&mut self, bytes: &[u8]) -> Result<Extents> {
+        let geometry = self.geometry;
+        let mut extents = Extents::None;
+        let mut done = 0u64;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let want = size(rest).div_ceil(u64::from(geometry.block_size));
+            let span = self.allocator.take_any(want)?;
+            extents.push(logical(done), span);
+            let length = index(geometry.offset(span.count));
+            let (now, later) = rest.split_at(length.min(rest.len()));
+            let mut blocks = now.to_vec();
+            blocks.resize(length, 0);
+            self.stage.write(geometry.offset(span.start), &blocks)?;
+            done = done.saturating_add(span.count);
+            rest = later;
+        }
+        Ok(extents)
     }
 
     /// Makes a directory.
@@ -290,7 +322,7 @@ impl<W: WriteAt> Writer<W> {
             children: Children::new(),
             subdirectories: 0,
         };
-        self.add(parent, name, metadata, content)
+        self.add(parent, name, &metadata, content)
     }
 
     /// Makes a symbolic link. The target is not looked at.
@@ -317,7 +349,24 @@ impl<W: WriteAt> Writer<W> {
                 self.geometry.block_len().saturating_sub(1)
             )));
         }
-        self.add(parent, name, metadata, Content::Symlink(target.into()))
+        if target.len() < 60 {
+            return self.add(parent, name, &metadata, Content::Symlink(target.into()));
+        }
+        // What is longer goes out at once.
+        self.tree.vacant(parent, name)?;
+        self.check_xattrs(&metadata.xattrs)?;
+        let block = self.allocator.take_any(1)?.start;
+        let mut bytes = target.to_vec();
+        bytes.resize(self.geometry.block_len(), 0);
+        self.stage.write(self.geometry.offset(block), &bytes)?;
+        let size = tree::short(target.len());
+        self.add(
+            parent,
+            name,
+            &metadata,
+            Content::LongSymlink { size, block },
+        )
+        .inspect_err(|_| self.allocator.release_block(block))
     }
 
     /// Makes a device, fifo or socket. The device's numbers matter for devices only.
@@ -350,7 +399,7 @@ impl<W: WriteAt> Writer<W> {
                 ));
             }
         }
-        self.add(parent, name, metadata, Content::Special(file_type, device))
+        self.add(parent, name, &metadata, Content::Special(file_type, device))
     }
 
     /// Begins a regular file. It exists once [`FileWriter::finish`] was called.
@@ -364,7 +413,7 @@ impl<W: WriteAt> Writer<W> {
         metadata: Metadata,
     ) -> Result<FileWriter<'_, W>> {
         self.tree.vacant(parent, name)?;
-        self.check(&metadata)?;
+        self.check_xattrs(&metadata.xattrs)?;
         Ok(FileWriter::new(self, parent, name, metadata))
     }
 
@@ -383,14 +432,22 @@ impl<W: WriteAt> Writer<W> {
     /// `NotFound`, and `WrongType` if the parent is no directory.
     pub fn remove(&mut self, parent: NodeId, name: &[u8]) -> Result<()> {
         let Self {
-            tree, allocator, ..
+            tree,
+            allocator,
+            sets,
+            ..
         } = self;
         tree.remove(parent, name, |node| {
-            if let Content::File { extents, .. } = &node.content {
-                for span in extents.spans() {
-                    allocator.release(span);
+            match &node.content {
+                Content::File { extents, .. } => {
+                    for span in extents.spans() {
+                        allocator.release(span);
+                    }
                 }
+                Content::LongSymlink { block, .. } => allocator.release_block(*block),
+                _ => {}
             }
+            sets.detach(allocator, &node.attributes);
         })
     }
 
@@ -401,6 +458,50 @@ impl<W: WriteAt> Writer<W> {
     /// from the output. The volume is incomplete then: its superblock, written last, is missing.
     pub fn finish(self) -> Result<(Finished, W)> {
         Finish::new(self).run()
+    }
+}
+
+impl<W: WriteAt + ReadAt> Writer<W> {
+    /// A node's extended attributes, by name. Of volumes with many, some are read back from the
+    /// output.
+    ///
+    /// # Errors
+    /// `NotFound` for a node that was removed, and `Io` from the output.
+    pub fn xattrs(&self, node: NodeId) -> Result<Vec<Xattr>> {
+        let mut found = match &self.tree.get(node)?.attributes {
+            Attributes::None => Vec::new(),
+            Attributes::Held(id) => {
+                let pairs = self.sets.pairs(*id);
+                pairs
+                    .map(|(name, value)| Xattr {
+                        name: name.to_vec(),
+                        value: value.to_vec(),
+                    })
+                    .collect()
+            }
+            Attributes::Written(written) => self.read_attributes(written)?,
+        };
+        found.sort();
+        Ok(found)
+    }
+
+    /// Sets one extended attribute.
+    ///
+    /// # Errors
+    /// As [`Writer::create_directory`], but for names, and as [`Writer::xattrs`].
+    pub fn set_xattr(&mut self, node: NodeId, name: &[u8], value: &[u8]) -> Result<()> {
+        let mut xattrs = self.xattrs(node)?;
+        match xattrs.iter_mut().find(|xattr| xattr.name == name) {
+            Some(xattr) => xattr.value = value.to_vec(),
+            None => xattrs.push(Xattr {
+                name: name.to_vec(),
+                value: value.to_vec(),
+            }),
+        }
+        let attributes = self.attach(&xattrs)?;
+        let before = std::mem::replace(&mut self.tree.get_mut(node)?.attributes, attributes);
+        self.sets.detach(&mut self.allocator, &before);
+        Ok(())
     }
 }
 

@@ -306,7 +306,7 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         let stored: u64 = runs.iter().map(|run| run.length).sum();
         let sparse = self.options.sparse && stored < size;
         if sparse {
-            entry.runs = Some(runs.clone());
+            entry.runs = Some(runs.clone().into());
         }
         self.start(&entry)?;
         let mut position = 0;

@@ -4,6 +4,8 @@
 //! PAX (local and global records, all of GNU's sparse forms). Written is ustar
 //! with PAX records where ustar's fields do not suffice.
 
+use std::sync::Arc;
+
 use opengcs_ext4::{Device, Timestamp, Xattr};
 
 mod acl;
@@ -56,7 +58,7 @@ pub(crate) struct Entry {
     /// The file's size in bytes, holes included.
     pub(crate) size: u64,
     /// The data runs of a sparse file, ascending.
-    pub(crate) runs: Option<Vec<Run>>,
+    pub(crate) runs: Option<Arc<[Run]>>,
     /// Where in the tar the entry's first header starts.
     pub(crate) offset: u64,
 }
@@ -248,7 +250,7 @@ mod tests {
         for size in [(1 << 40) + 4096, 1 << 41] {
             let mut entry = Entry::new(b"d/sparse".to_vec(), EntryKind::File);
             entry.size = size;
-            entry.runs = Some(runs.clone());
+            entry.runs = Some(runs.clone().into());
             let tar = encode(&[(entry.clone(), vec![b'x'; 4106])]);
             assert_eq!(decode(&tar), [(entry, vec![b'x'; 4106])]);
         }

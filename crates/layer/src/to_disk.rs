@@ -6,7 +6,7 @@ use std::path::Path;
 
 use opengcs_ext4::{Finished, Writer};
 use opengcs_vhd::{self as vhd, Disk, Format, Storage};
-use positioned_io::WriteAt;
+use positioned_io::{ReadAt, WriteAt};
 
 use crate::control::Control;
 use crate::decompress::{Compression, Decompressor};
@@ -22,6 +22,12 @@ const TRAILING: u64 = 64 << 20;
 
 /// A disk that is made whole after its size is known, not when the file system is flushed.
 pub(crate) struct Growing<S>(pub(crate) Disk<S>);
+
+impl<S: Storage> ReadAt for Growing<S> {
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(position, buffer)
+    }
+}
 
 impl<S: Storage> WriteAt for Growing<S> {
     fn write_at(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize> {
@@ -97,7 +103,7 @@ pub struct Converted {
 }
 
 /// Writes a tar stream as an ext4 file system to `out`, which must read as zeros where it was not
-/// written.
+/// written. It is read where attributes that were put out already change.
 ///
 /// The tar may be compressed with gzip, zstd or xz.
 ///
@@ -107,13 +113,13 @@ pub struct Converted {
 /// [`ErrorKind::NoSpace`] when the file system or the disk is full; those of input and output.
 pub fn tar_to_ext4(
     input: impl Read,
-    out: impl WriteAt + Send,
+    out: impl ReadAt + WriteAt + Send,
     options: &TarToExt4Options,
 ) -> Result<Converted> {
     convert(input, out, options).map(|(converted, _)| converted)
 }
 
-fn convert<W: WriteAt + Send>(
+fn convert<W: ReadAt + WriteAt + Send>(
     input: impl Read,
     out: W,
     options: &TarToExt4Options,

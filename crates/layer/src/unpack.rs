@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::io::BufRead;
 
 use opengcs_ext4::{Device, FileType, Metadata, NodeId, Timestamp, Writer, Xattr};
-use positioned_io::WriteAt;
+use positioned_io::{ReadAt, WriteAt};
 
 use attributes::{Attributes, implied, metadata, type_name};
 
@@ -58,7 +58,7 @@ pub(crate) struct Unpacked {
 }
 
 /// Unpacks a whole tar into `writer`.
-pub(crate) fn unpack<R: BufRead, W: WriteAt>(
+pub(crate) fn unpack<R: BufRead, W: ReadAt + WriteAt>(
     input: R,
     writer: &mut Writer<W>,
     options: UnpackOptions,
@@ -71,6 +71,7 @@ pub(crate) fn unpack<R: BufRead, W: WriteAt>(
         whiteouts: HashSet::new(),
         made_whiteouts: HashSet::new(),
         hidden: HashSet::new(),
+        xattrs: Vec::new(),
         implied: 0,
         entries: 0,
         last_parent: None,
@@ -82,8 +83,9 @@ pub(crate) fn unpack<R: BufRead, W: WriteAt>(
     let mut attributes = Attributes::default();
     while let Some(mut entry) = decoder.next_entry()? {
         attributes
-            .take(&mut entry, &mut unpacker.warnings)
+            .take(&mut entry, decoder.position(), &mut unpacker.warnings)
             .map_err(|error| error.with_entry(&entry.path, entry.offset))?;
+        unpacker.xattrs = std::mem::take(&mut entry.xattrs);
         unpacker
             .apply(&entry, &mut decoder, &mut |bytes| {
                 meter.step(Progress { entries, bytes })
@@ -112,7 +114,7 @@ pub(crate) fn unpack<R: BufRead, W: WriteAt>(
     })
 }
 
-struct Unpacker<'w, W: WriteAt> {
+struct Unpacker<'w, W: ReadAt + WriteAt> {
     writer: &'w mut Writer<W>,
     options: UnpackOptions,
     /// The nodes that are whiteouts.
@@ -121,6 +123,8 @@ struct Unpacker<'w, W: WriteAt> {
     made_whiteouts: HashSet<NodeId>,
     /// Names under which this tar hides what lies in the layers below, whatever has them now.
     hidden: HashSet<(NodeId, Box<[u8]>)>,
+    /// The attributes of the entry that is being applied, until its node takes them.
+    xattrs: Vec<Xattr>,
     /// Folders that were made because entries lie in them, and not for an entry of their own.
     implied: u64,
     entries: u64,
@@ -132,7 +136,7 @@ struct Unpacker<'w, W: WriteAt> {
 /// How many folders without entries are made, and how many more for each entry: real tars lack a few
 /// at most, and each costs memory and a block that a short path asks for.
 const IMPLIED_BASE: u64 = 16 << 10;
-const IMPLIED_EACH: u64 = 32;
+const IMPLIED_EACH: u64 = 8;
 
 fn is_opaque(xattr: &Xattr) -> bool {
     xattr.name == whiteout::OPAQUE_XATTR
@@ -140,7 +144,7 @@ fn is_opaque(xattr: &Xattr) -> bool {
 
 type Step<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
 
-impl<W: WriteAt> Unpacker<'_, W> {
+impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
     fn apply<R: BufRead>(
         &mut self,
         entry: &Entry,
@@ -257,8 +261,7 @@ impl<W: WriteAt> Unpacker<'_, W> {
             let mut hides = was_whiteout;
             if self.writer.file_type(node) == FileType::Directory {
                 self.last_parent = None;
-                let xattrs = &self.writer.metadata(node).xattrs;
-                hides |= xattrs.iter().any(is_opaque);
+                hides |= self.xattrs(node)?.iter().any(is_opaque);
             }
             if hides && self.options.whiteouts == TarWhiteouts::Overlay {
                 self.hidden.insert((parent, name.into()));
@@ -266,6 +269,14 @@ impl<W: WriteAt> Unpacker<'_, W> {
             self.writer.remove(parent, name).map_err(from_ext4)?;
         }
         Ok(())
+    }
+
+    fn metadata(&mut self, entry: &Entry) -> Metadata {
+        metadata(entry, std::mem::take(&mut self.xattrs))
+    }
+
+    fn xattrs(&self, node: NodeId) -> Result<Vec<Xattr>> {
+        self.writer.xattrs(node).map_err(from_ext4)
     }
 
     fn make_opaque(&mut self, directory: NodeId) -> Result<()> {
@@ -312,9 +323,10 @@ impl<W: WriteAt> Unpacker<'_, W> {
         if existing.is_some() {
             self.make_room(parent, name)?;
         }
+        let metadata = self.metadata(entry);
         let node = self
             .writer
-            .create_directory(parent, name, metadata(entry))
+            .create_directory(parent, name, metadata)
             .map_err(from_ext4)?;
         if self.hides(parent, name) {
             self.make_opaque(node)?;
@@ -324,19 +336,13 @@ impl<W: WriteAt> Unpacker<'_, W> {
 
     /// Gives a folder that is there already the entry's metadata; opaque it stays.
     fn update(&mut self, node: NodeId, entry: &Entry) -> Result<()> {
-        let mut metadata = metadata(entry);
+        let mut metadata = self.metadata(entry);
         if self.options.whiteouts == TarWhiteouts::Overlay && !metadata.xattrs.iter().any(is_opaque)
         {
-            let kept = self
-                .writer
-                .metadata(node)
-                .xattrs
-                .iter()
-                .find(|xattr| is_opaque(xattr))
-                .cloned();
+            let kept = self.xattrs(node)?.into_iter().find(is_opaque);
             metadata.xattrs.extend(kept);
         }
-        self.writer.set_metadata(node, metadata).map_err(from_ext4)
+        self.writer.set_metadata(node, &metadata).map_err(from_ext4)
     }
 
     fn hard_link(&mut self, parents: &[&[u8]], name: &[u8], entry: &Entry) -> Result<()> {
@@ -386,7 +392,7 @@ impl<W: WriteAt> Unpacker<'_, W> {
         decoder: &mut Decoder<R>,
         step: Step<'_>,
     ) -> Result<()> {
-        let metadata = metadata(entry);
+        let metadata = self.metadata(entry);
         let file_type = match entry.kind {
             EntryKind::File => {
                 let mut file = self

@@ -21,6 +21,24 @@ impl Checksum {
             .add(&generation.to_le_bytes())
     }
 
+    /// The generation with which [`Self::of_inode`] gives a seed that is wanted.
+    ///
+    /// Four bytes replace the whole register, so there is one for each. What an inode owns can so be
+    /// sealed before the inode's number is known.
+    pub(crate) fn generation(self, inode: u32, wanted: Self) -> u32 {
+        /// The polynomial of CRC-32C, its bits in reverse.
+        const POLYNOMIAL: u32 = 0x82F6_3B78;
+        // The register before its last 32 steps.
+        let before = (0..32).fold(wanted.0, |register, _| {
+            if register >> 31 == 0 {
+                register.wrapping_shl(1)
+            } else {
+                (register ^ POLYNOMIAL).wrapping_shl(1) | 1
+            }
+        });
+        self.add(&inode.to_le_bytes()).0 ^ before
+    }
+
     /// Carries on over `bytes`.
     pub(crate) fn add(self, bytes: &[u8]) -> Self {
         Self(!crc32c::crc32c_append(!self.0, bytes))
@@ -85,6 +103,16 @@ impl Checksum {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_seed_has_its_generation() {
+        let volume = Checksum::of_uuid(b"some volume's id");
+        for (inode, wanted) in [(11, 0), (12, 0xFFFF_FFFF), (0x1234_5678, 0x9ABC_DEF0)] {
+            let generation = volume.generation(inode, Checksum(wanted));
+            assert_eq!(volume.of_inode(inode, generation), Checksum(wanted));
+        }
+        assert_eq!(volume.generation(77, volume.of_inode(77, 0)), 0);
+    }
 
     #[test]
     fn chain_matches_the_standard_check_value() {

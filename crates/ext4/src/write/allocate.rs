@@ -130,6 +130,14 @@ impl Allocator {
         })
     }
 
+    /// Gives one block back. Its content stays.
+    pub(super) fn release_block(&mut self, block: u64) {
+        self.release(Span {
+            start: block,
+            count: 1,
+        });
+    }
+
     /// Gives blocks back. Their content stays.
     pub(super) fn release(&mut self, span: Span) {
         if span.count == 0 {

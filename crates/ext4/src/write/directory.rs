@@ -211,6 +211,8 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// More entries than any inode has room for.
+pub(super) const INLINE_MOST: usize = 16;
 /// Bytes of a directory in `i_block`: the parent's number, then entries.
 const INLINE_HEAD: usize = 60;
 const INLINE_PARENT: usize = 4;

@@ -4,8 +4,8 @@ use positioned_io::WriteAt;
 
 use super::Writer;
 use super::allocate::Span;
-use super::extents::{Extents, logical_block, max_file_size};
-use super::tree::{Content, NodeId};
+use super::extents::{Growing, logical_block, max_file_size};
+use super::tree::{Content, Node, NodeId, Stamp};
 use crate::error::{Error, Result};
 use crate::num::{index, low32, wide};
 use crate::types::Metadata;
@@ -17,7 +17,7 @@ pub struct FileWriter<'a, W: WriteAt> {
     parent: NodeId,
     name: Box<[u8]>,
     metadata: Metadata,
-    extents: Extents,
+    extents: Growing,
     /// Bytes written and skipped so far. What is past the last whole block waits in
     /// `writer.partial`.
     position: u64,
@@ -36,7 +36,7 @@ impl<'a, W: WriteAt> FileWriter<'a, W> {
             parent,
             name: name.into(),
             metadata,
-            extents: Extents::None,
+            extents: Growing::default(),
             position: 0,
         }
     }
@@ -125,16 +125,20 @@ impl<'a, W: WriteAt> FileWriter<'a, W> {
                 self.writer.partial = block;
                 done?;
             }
-            self.extents.shrink();
-            Content::File {
-                size,
-                extents: std::mem::take(&mut self.extents),
-            }
+            let seed = self.writer.expected_seed();
+            let block_len = self.writer.geometry.block_len();
+            let mut place = self.writer.tree_block();
+            let extents = self.extents.finish(block_len, seed, &mut place)?;
+            Content::File { size, extents }
         };
-        let metadata = std::mem::take(&mut self.metadata);
-        self.writer
-            .tree
-            .add(self.parent, &self.name, metadata, content)
+        let attributes = self.writer.attach(&self.metadata.xattrs)?;
+        let node = Node {
+            stamp: Stamp::new(&self.metadata),
+            attributes,
+            content,
+            links: 1,
+        };
+        self.writer.tree.add(self.parent, &self.name, node)
     }
 
     fn end(&self, more: u64) -> Result<u64> {
@@ -175,6 +179,12 @@ impl<'a, W: WriteAt> FileWriter<'a, W> {
             let want = wide(rest.len()).div_ceil(u64::from(geometry.block_size));
             let span: Span = self.writer.allocator.take(want)?;
             self.extents.push(logical, span);
+            if self.extents.is_long(geometry.block_len()) {
+                let seed = self.writer.expected_seed();
+                let mut place = self.writer.tree_block();
+                self.extents
+                    .settle(geometry.block_len(), seed, &mut place)?;
+            }
             let length = index(geometry.offset(span.count));
             let (now, later) = rest.split_at_checked(length).unwrap_or((rest, &[]));
             self.writer.stage.write(geometry.offset(span.start), now)?;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use positioned_io::WriteAt;
 
-use self::attributes::{Outside, Shared};
+use self::attributes::Shared;
 use super::allocate::Span;
 use super::extents::{Extents, Root};
 use super::group::Usage;
@@ -38,16 +38,17 @@ pub(super) struct Finish<W: WriteAt> {
     numbers: ByNode<u32>,
     /// The last inode of a node; inodes of values follow.
     last: u32,
-    bodies: BTreeMap<NodeId, Body>,
+    /// In the order of nodes.
+    bodies: Vec<(NodeId, Body)>,
     /// Directories that lie in their inodes.
     inline: BTreeMap<NodeId, Box<[u8]>>,
     roots: BTreeMap<NodeId, Root>,
     acls: BTreeMap<NodeId, u64>,
-    /// Blocks of values outside, which count as their owner's too.
-    charged: BTreeMap<NodeId, u64>,
     shared: Vec<Shared>,
     shared_by_sum: BTreeMap<u32, usize>,
-    outside: Vec<Outside>,
+    /// Inodes of values, and the roots of those whose blocks the inode has no room for.
+    values: u32,
+    value_roots: BTreeMap<u32, Root>,
     large_dir: bool,
 }
 
@@ -67,21 +68,23 @@ impl<W: WriteAt> Finish<W> {
             writer,
             numbers,
             last,
-            bodies: BTreeMap::new(),
+            bodies: Vec::new(),
             inline: BTreeMap::new(),
             roots: BTreeMap::new(),
             acls: BTreeMap::new(),
-            charged: BTreeMap::new(),
             shared: Vec::new(),
             shared_by_sum: BTreeMap::new(),
-            outside: Vec::new(),
+            values: 0,
+            value_roots: BTreeMap::new(),
             large_dir: false,
         }
     }
 
     pub(super) fn run(mut self) -> Result<(Finished, W)> {
         // The tree is only read from here on, while allocator and stage change.
-        let tree = std::mem::replace(&mut self.writer.tree, Tree::new(Metadata::default()));
+        let tree = std::mem::replace(&mut self.writer.tree, Tree::new(&Metadata::default()));
+        let directories = tree.iter().filter(|(_, node)| node.is_directory()).count();
+        self.bodies.reserve_exact(directories);
         for (id, node) in tree.iter() {
             let number = self.numbers.get(id);
             self.lay_out(&tree, id, node)
@@ -90,9 +93,10 @@ impl<W: WriteAt> Finish<W> {
         self.write_shared(&tree)?;
         let journal = self.lay_out_journal()?;
 
-        let last = u32::try_from(self.outside.len())
-            .ok()
-            .and_then(|values| self.last.checked_add(values))
+        self.number_values(&tree)?;
+        let last = self
+            .last
+            .checked_add(self.values)
             .ok_or_else(|| Error::too_large("more inodes than ext4 can have"))?;
         let size = self.writer.options.size.map(|size| {
             size.checked_div(u64::from(self.writer.geometry.block_size))
@@ -149,7 +153,7 @@ impl<W: WriteAt> Finish<W> {
             finished,
             inodes_per_group: layout.inodes_per_group,
             large_dir: self.large_dir,
-            ea_inode: !self.outside.is_empty(),
+            ea_inode: self.values > 0,
             journal: journal.as_ref().map(|(root, size)| (&root.i_block, *size)),
         };
         let sb = superblock::encode(&self.writer.options, &facts);
@@ -161,6 +165,12 @@ impl<W: WriteAt> Finish<W> {
         let bytes = superblock::sealed(&sb, 0);
         self.writer.stage.write(OFFSET, &bytes)?;
         Ok((finished, self.writer.stage.finish()?))
+    }
+
+    /// What a node got here, if it got something.
+    fn body(&self, id: NodeId) -> Option<&Body> {
+        let place = self.bodies.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        self.bodies.get(place).map(|(_, body)| body)
     }
 
     fn seed(&self, inode: u32) -> Checksum {

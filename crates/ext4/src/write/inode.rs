@@ -23,6 +23,7 @@ pub(super) struct Record {
     pub(super) sectors: u64,
     pub(super) flags: u32,
     pub(super) version: u32,
+    pub(super) generation: u32,
     pub(super) i_block: [u8; 60],
     /// The block of attributes, or 0.
     pub(super) file_acl: u64,
@@ -38,6 +39,7 @@ impl Record {
             sectors: 0,
             flags: 0,
             version: 0,
+            generation: 0,
             i_block: [0; 60],
             file_acl: 0,
             in_inode: [0; IN_INODE],
@@ -66,6 +68,7 @@ impl Record {
         inode.l_i_blocks_high = U16::new(low16(high32(self.sectors)));
         inode.i_flags = U32::new(self.flags);
         inode.l_i_version = U32::new(self.version);
+        inode.i_generation = U32::new(self.generation);
         inode.i_block = self.i_block;
         inode.i_file_acl_lo = U32::new(low32(self.file_acl));
         inode.l_i_file_acl_high = U16::new(low16(high32(self.file_acl)));

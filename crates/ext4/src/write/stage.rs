@@ -1,9 +1,9 @@
 //! How bytes reach the output: neighbours gathered into large writes, large writes passed through.
 
-use positioned_io::WriteAt;
+use positioned_io::{ReadAt, WriteAt};
 
 use crate::error::{Error, Result};
-use crate::num::wide;
+use crate::num::{index, wide};
 
 /// Bytes gathered before they are written: many enough for few calls, and few enough to stay in the
 /// processor's cache until they are.
@@ -73,6 +73,30 @@ impl<W: WriteAt> Stage<W> {
             .flush()
             .map_err(|source| Error::io("flush the image", self.end, source))?;
         Ok(self.out)
+    }
+}
+
+impl<W: WriteAt + ReadAt> Stage<W> {
+    /// Reads what was written, also what still waits.
+    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let mut done = 0usize;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = offset.saturating_add(wide(done));
+            match self.out.read_at(at, rest) {
+                // What waits may lie behind the output's end.
+                Ok(0) => break,
+                Ok(read) => done = done.saturating_add(read),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::io("read the image back", at, source)),
+            }
+        }
+        for (at, byte) in (offset..).zip(bytes) {
+            let place = at.checked_sub(self.start).map(index);
+            if let Some(waiting) = place.and_then(|place| self.waiting.get(place)) {
+                *byte = *waiting;
+            }
+        }
+        Ok(())
     }
 }
 

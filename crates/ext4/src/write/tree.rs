@@ -1,12 +1,13 @@
 //! The tree of nodes in memory: who is called what, and who has how many links.
 
-use std::collections::BTreeMap;
-
+use super::attributes::Attributes;
+use super::children::Children;
 use super::extents::Extents;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::directory::NAME_MAX;
+use crate::format::inode::{FIRST_INO, ROOT_INO};
 use crate::num::{index, low32, wide};
-use crate::types::{Device, FileType, Metadata};
+use crate::types::{Device, FileType, Metadata, Timestamp};
 
 /// Names a node of the writer that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,8 +16,20 @@ pub struct NodeId(u32);
 /// Most links a file may have (`EXT4_LINK_MAX`).
 pub(super) const LINK_MAX: u32 = 65_000;
 
-/// The names in a directory.
-pub(super) type Children = BTreeMap<Box<[u8]>, NodeId>;
+impl NodeId {
+    /// The inode's number, if no node that was made before is removed.
+    pub(super) fn expected_inode(self) -> u32 {
+        match self {
+            Tree::ROOT => ROOT_INO,
+            Self(id) => FIRST_INO.saturating_sub(1).saturating_add(id),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+}
 
 /// What a node holds.
 #[derive(Debug)]
@@ -32,24 +45,77 @@ pub(super) enum Content {
         subdirectories: u32,
     },
     Symlink(Box<[u8]>),
+    /// A target that lies in a block.
+    LongSymlink {
+        size: u32,
+        block: u64,
+    },
     Special(FileType, Device),
+}
+
+/// Metadata but for attributes, as small as an inode has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    mode: u16,
+    uid: u32,
+    gid: u32,
+    /// Of access, change of content, change of the node, and creation.
+    times: [(u32, u32); 4],
+}
+
+impl Stamp {
+    pub(super) fn new(metadata: &Metadata) -> Self {
+        let Metadata {
+            atime,
+            mtime,
+            ctime,
+            crtime,
+            ..
+        } = metadata;
+        Self {
+            mode: metadata.mode,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            times: [atime, mtime, ctime, crtime].map(|time| time.encode()),
+        }
+    }
+
+    pub(super) fn metadata(&self) -> Metadata {
+        let [atime, mtime, ctime, crtime] =
+            self.times.map(|(low, extra)| Timestamp::decode(low, extra));
+        Metadata {
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            atime,
+            mtime,
+            ctime,
+            crtime,
+            xattrs: Vec::new(),
+        }
+    }
 }
 
 /// A file, directory or other thing that has an inode.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) metadata: Metadata,
+    pub(super) stamp: Stamp,
+    pub(super) attributes: Attributes,
     pub(super) content: Content,
     /// Names that lead here; directories have one.
     pub(super) links: u32,
 }
 
 impl Node {
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(self.content, Content::Directory { .. })
+    }
+
     pub(super) fn file_type(&self) -> FileType {
         match &self.content {
             Content::File { .. } | Content::Inline(_) => FileType::File,
             Content::Directory { .. } => FileType::Directory,
-            Content::Symlink(_) => FileType::Symlink,
+            Content::Symlink(_) | Content::LongSymlink { .. } => FileType::Symlink,
             Content::Special(file_type, _) => *file_type,
         }
     }
@@ -68,14 +134,15 @@ impl Tree {
     /// The root directory's id.
     pub(super) const ROOT: NodeId = NodeId(0);
 
-    pub(super) fn new(root: Metadata) -> Self {
+    pub(super) fn new(root: &Metadata) -> Self {
         let content = Content::Directory {
             parent: Self::ROOT,
             children: Children::new(),
             subdirectories: 0,
         };
         let node = Node {
-            metadata: root,
+            stamp: Stamp::new(root),
+            attributes: Attributes::None,
             content,
             links: 1,
         };
@@ -88,6 +155,11 @@ impl Tree {
     pub(super) fn ids(&self) -> usize {
         let full = self.chunks.len().saturating_sub(1).saturating_mul(CHUNK);
         full.saturating_add(self.chunks.last().map_or(0, Vec::len))
+    }
+
+    /// What the next node is called.
+    pub(super) fn next(&self) -> NodeId {
+        NodeId(u32::try_from(self.ids()).unwrap_or(u32::MAX))
     }
 
     /// Existing nodes in the order they were made; the root is first.
@@ -159,7 +231,7 @@ impl Tree {
                 name.len()
             )));
         }
-        if children.contains_key(name) {
+        if children.get(name).is_some() {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 String::from_utf8_lossy(name).into_owned(),
@@ -169,28 +241,17 @@ impl Tree {
     }
 
     /// Adds a node under a name that is vacant.
-    pub(super) fn add(
-        &mut self,
-        parent: NodeId,
-        name: &[u8],
-        metadata: Metadata,
-        content: Content,
-    ) -> Result<NodeId> {
+    pub(super) fn add(&mut self, parent: NodeId, name: &[u8], node: Node) -> Result<NodeId> {
         self.vacant(parent, name)?;
         let id = u32::try_from(self.ids())
             .ok()
             .filter(|&id| id < u32::MAX / 2)
             .map(NodeId)
             .ok_or_else(|| Error::too_large("more nodes than ext4 has inodes"))?;
-        let is_directory = matches!(content, Content::Directory { .. });
+        let is_directory = matches!(node.content, Content::Directory { .. });
         let (children, subdirectories) = self.directory(parent)?;
-        children.insert(name.into(), id);
+        children.insert(name, id);
         *subdirectories = subdirectories.saturating_add(u32::from(is_directory));
-        let node = Node {
-            metadata,
-            content,
-            links: 1,
-        };
         match self.chunks.last_mut().filter(|chunk| chunk.len() < CHUNK) {
             Some(chunk) => chunk.push(Some(node)),
             None => {
@@ -217,7 +278,7 @@ impl Tree {
         }
         node.links = node.links.saturating_add(1);
         let (children, _) = self.directory(parent)?;
-        children.insert(name.into(), id);
+        children.insert(name, id);
         Ok(())
     }
 
@@ -249,7 +310,8 @@ impl Tree {
             }
             if let Some(mut node) = self.slot_mut(id).and_then(Option::take) {
                 if let Content::Directory { children, .. } = &mut node.content {
-                    unlinked.extend(std::mem::take(children).into_values());
+                    unlinked.extend(children.iter().map(|(_, child)| child));
+                    *children = Children::new();
                 }
                 dead(node);
             }

@@ -14,7 +14,6 @@ use crate::format::xattr::{
     INDEX_POSIX_ACL_DEFAULT, INDEX_SYSTEM, MAGIC, XattrEntry, XattrHeader,
 };
 use crate::num::{low8, low16, low32, pad4, put, wide};
-use crate::types::Xattr;
 
 /// Bytes for attributes in an inode of 256 bytes, behind the extra fields.
 pub(super) const IN_INODE: usize = 256 - 128 - 32;
@@ -25,14 +24,17 @@ const VALUE_MAX: usize = 65_536;
 /// Bytes of the zero entry that ends a list.
 const END: usize = 4;
 
+/// An attribute's name and value, as `getxattr` has them.
+pub(super) type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// An attribute as it is on disk.
 #[derive(Clone, Debug)]
 pub(super) struct Item<'a> {
     index: u8,
     name: &'a [u8],
     pub(super) value: Cow<'a, [u8]>,
-    /// The inode that holds the value, when it lies outside, and its hash.
-    outside: Option<(u32, u32)>,
+    /// The value's hash, when it lies outside.
+    outside: Option<u32>,
 }
 
 impl Item<'_> {
@@ -48,9 +50,9 @@ impl Item<'_> {
         self.entry_len().saturating_add(self.value_len(outside))
     }
 
-    /// Says where the value went.
-    pub(super) fn set_outside(&mut self, inode: u32, hash: u32) {
-        self.outside = Some((inode, hash));
+    /// Says that the value went elsewhere. The inode's number is put into the block later.
+    pub(super) fn set_outside(&mut self, hash: u32) {
+        self.outside = Some(hash);
     }
 }
 
@@ -63,9 +65,9 @@ pub(super) struct Placement<'a> {
     pub(super) outside: Vec<usize>,
 }
 
-fn items(xattrs: &[Xattr]) -> Result<Vec<Item<'_>>> {
-    let mut items = Vec::with_capacity(xattrs.len());
-    for Xattr { name, value } in xattrs {
+fn items<'a>(xattrs: impl Iterator<Item = Pair<'a>>) -> Result<Vec<Item<'a>>> {
+    let mut items = Vec::new();
+    for (name, value) in xattrs {
         let shown = || String::from_utf8_lossy(name).into_owned();
         let (index, rest) = xattr::split_name(name).ok_or_else(|| {
             Error::unsupported(format!(
@@ -92,7 +94,7 @@ fn items(xattrs: &[Xattr]) -> Result<Vec<Item<'_>>> {
                     Error::invalid(format!("extended attribute {:?}: not an ACL", shown()))
                 })?)
             }
-            _ => Cow::Borrowed(value.as_slice()),
+            _ => Cow::Borrowed(value),
         };
         items.push(Item {
             index,
@@ -120,13 +122,14 @@ fn order<'a>(item: &Item<'a>) -> (u8, usize, &'a [u8]) {
 /// Finds a place for each attribute. `inline` is the part of a file's data that lies among them.
 /// With `outside`, values move to inodes of their own when the block is too small.
 pub(super) fn place<'a>(
-    xattrs: &'a [Xattr],
+    xattrs: impl Iterator<Item = Pair<'a>>,
     inline: Option<&'a [u8]>,
     block_len: usize,
     outside: bool,
 ) -> Result<Placement<'a>> {
     let mut placement = Placement::default();
-    if xattrs.is_empty() && inline.is_none() {
+    let items = items(xattrs)?;
+    if items.is_empty() && inline.is_none() {
         return Ok(placement);
     }
     let mut room = IN_INODE
@@ -145,7 +148,7 @@ pub(super) fn place<'a>(
             .ok_or_else(|| Error::too_large("file data that does not fit in its inode"))?;
         placement.inode.push(item);
     }
-    for item in items(xattrs)? {
+    for item in items {
         match room.checked_sub(item.len(false)) {
             Some(left) => {
                 room = left;
@@ -155,30 +158,53 @@ pub(super) fn place<'a>(
         }
     }
     placement.inode.sort_by(|a, b| order(a).cmp(&order(b)));
+    placement.outside = outside_of(&placement.block, block_len, outside)?;
+    Ok(placement)
+}
+
+/// Finds a place for each attribute in a block, and nothing in the inode.
+pub(super) fn place_in_block<'a>(
+    xattrs: impl Iterator<Item = Pair<'a>>,
+    block_len: usize,
+    outside: bool,
+) -> Result<Placement<'a>> {
+    let block = items(xattrs)?;
+    let outside = outside_of(&block, block_len, outside)?;
+    Ok(Placement {
+        inode: Vec::new(),
+        block,
+        outside,
+    })
+}
+
+/// Which values must move to inodes of their own for the rest to fit in a block.
+fn outside_of(items: &[Item<'_>], block_len: usize, allowed: bool) -> Result<Vec<usize>> {
     let room = block_len
         .saturating_sub(BLOCK_HEADER_SIZE)
         .saturating_sub(END);
-    let mut total: usize = placement.block.iter().map(|item| item.len(false)).sum();
-    while total > room {
-        let largest = (0..)
-            .zip(&placement.block)
-            .filter(|(number, _)| outside && !placement.outside.contains(number))
-            .max_by_key(|(_, item)| item.value_len(false))
-            .map(|(number, item)| (number, item.value_len(false)));
-        match largest {
-            Some((number, length)) if length > 0 => {
-                total = total.saturating_sub(length);
-                placement.outside.push(number);
-            }
-            _ => {
-                return Err(Error::too_large(format!(
-                    "extended attributes of {total} bytes, {room} fit in a block"
-                )));
-            }
-        }
+    let mut total: usize = items.iter().map(|item| item.len(false)).sum();
+    let mut outside = Vec::new();
+    if total <= room {
+        return Ok(outside);
     }
-    placement.outside.sort_unstable();
-    Ok(placement)
+    // The largest first; of two as large, the last, as it was always.
+    let mut by_length: Vec<(usize, usize)> = (0..)
+        .zip(items)
+        .map(|(number, item)| (item.value_len(false), number))
+        .filter(|&(length, _)| allowed && length > 0)
+        .collect();
+    by_length.sort_unstable();
+    while total > room {
+        let Some((length, number)) = by_length.pop() else {
+            return Err(Error::too_large(format!(
+                "extended attributes of {total} bytes, {room} fit in a block"
+            )));
+        };
+        total = total.saturating_sub(length);
+        outside.push(number);
+    }
+    outside.sort_unstable();
+    Ok(outside)
 }
 
 /// Writes entries from `first` on and values from the end down; offsets count from `base`.
@@ -194,10 +220,7 @@ fn fill(bytes: &mut [u8], first: usize, base: usize, items: &[Item<'_>], hashed:
             ..XattrEntry::default()
         };
         let hash = match item.outside {
-            Some((inode, hash)) => {
-                entry.e_value_inum = U32::new(inode);
-                xattr::entry_hash_of_inode(item.name, hash)
-            }
+            Some(hash) => xattr::entry_hash_of_inode(item.name, hash),
             None => {
                 if !item.value.is_empty() {
                     values = values.saturating_sub(item.value_len(false));
@@ -251,9 +274,20 @@ pub(super) fn encode_block(items: &[Item<'_>], block_len: usize) -> Vec<u8> {
     bytes
 }
 
+/// Where in a block the number of the inode that holds an item's value goes.
+pub(super) fn inode_field(items: &[Item<'_>], number: usize) -> usize {
+    let before = items.iter().take(number).map(Item::entry_len);
+    before.fold(BLOCK_HEADER_SIZE.saturating_add(4), usize::saturating_add)
+}
+
+/// Where a block's checksum (`h_checksum`) is.
+pub(super) const CHECKSUM_FIELD: usize = 16;
+
 /// Completes a block once it is known where it lies and how many inodes share it.
-pub(super) fn seal_block(bytes: &mut [u8], references: u32, block: u64, seed: Checksum) {
+/// Gives back its checksum.
+pub(super) fn seal_block(bytes: &mut [u8], references: u32, block: u64, seed: Checksum) -> u32 {
     put(bytes, 4, &references.to_le_bytes());
     let sum = seed.xattr_block(block, bytes);
-    put(bytes, 16, &sum.to_le_bytes());
+    put(bytes, CHECKSUM_FIELD, &sum.to_le_bytes());
+    sum
 }

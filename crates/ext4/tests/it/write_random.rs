@@ -294,8 +294,8 @@ impl Model {
         let mut unread = vec![(Vec::new(), writer.root())];
         while let Some((path, node)) = unread.pop() {
             let first = firsts.entry(node).or_insert_with(|| path.clone()).clone();
-            let mut metadata = writer.metadata(node).clone();
-            metadata.xattrs.sort();
+            let mut metadata = writer.metadata(node);
+            metadata.xattrs = writer.xattrs(node).unwrap();
             let mut links = writer.links(node);
             let mut children: Vec<_> = writer.children(node).collect();
             children.sort();

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
+use std::sync::Arc;
 
 use super::header::{BLOCK, text};
 use super::{Entry, Run};
@@ -19,7 +20,7 @@ mod input;
 mod values;
 
 /// The most bytes of long names and PAX records before one entry, and of all global records.
-const MAX_EXTENSION: u64 = 16 << 20;
+const MAX_EXTENSION: u64 = 8 << 20;
 
 /// A piece of a file's content.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,8 +40,11 @@ struct Body {
     /// Stored bytes in all.
     stored_total: u64,
     padding: u64,
-    /// The runs of a sparse file, in reverse.
-    runs: Option<Vec<Run>>,
+    /// The runs of a sparse file, which its entry has too; which of them is next, and how much of it
+    /// was taken.
+    runs: Option<Arc<[Run]>>,
+    next_run: usize,
+    taken: u64,
     /// Where in the file the next byte goes, for sparse files.
     position: u64,
     size: u64,
@@ -99,7 +103,11 @@ impl<R: BufRead> Decoder<R> {
             match header.kind() {
                 b'x' | b'X' => {
                     let mut records = self.extension(&header, &mut extensions, offset)?;
-                    extensions.records.append(&mut records);
+                    if extensions.records.is_empty() {
+                        extensions.records = records;
+                    } else {
+                        extensions.records.append(&mut records);
+                    }
                 }
                 b'g' => {
                     let records = self.extension(&header, &mut extensions, offset)?;
@@ -144,18 +152,18 @@ impl<R: BufRead> Decoder<R> {
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>> {
         self.settle();
         let mut limit = self.body.stored;
-        if let Some(runs) = &mut self.body.runs {
-            let Some(run) = runs.last_mut() else {
+        if let Some(runs) = &self.body.runs {
+            let Some(run) = runs.get(self.body.next_run) else {
                 let hole = self.body.size - self.body.position;
                 self.body.position = self.body.size;
                 return Ok((hole > 0).then_some(Chunk::Hole(hole)));
             };
-            if run.offset > self.body.position {
+            if self.body.taken == 0 && run.offset > self.body.position {
                 let hole = run.offset - self.body.position;
                 self.body.position = run.offset;
                 return Ok(Some(Chunk::Hole(hole)));
             }
-            limit = run.length;
+            limit = run.length - self.body.taken;
         }
         if limit == 0 {
             return Ok(None);
@@ -174,13 +182,13 @@ impl<R: BufRead> Decoder<R> {
         self.position += taken;
         self.body.stored -= taken;
         self.body.position += taken;
-        if let Some(runs) = &mut self.body.runs
-            && let Some(run) = runs.last_mut()
+        if let Some(runs) = &self.body.runs
+            && let Some(run) = runs.get(self.body.next_run)
         {
-            run.offset += taken;
-            run.length -= taken;
-            if run.length == 0 {
-                runs.pop();
+            self.body.taken += taken;
+            if self.body.taken == run.length {
+                self.body.taken = 0;
+                self.body.next_run += 1;
             }
         }
         Ok(Some(Chunk::Data(buffer.get(..length).unwrap_or_default())))

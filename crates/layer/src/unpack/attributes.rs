@@ -3,8 +3,8 @@
 //! Times outside what ext4 holds become the nearest it does, with a warning.
 //! A mode follows the access control list beside it, as the kernel keeps both.
 //! Attributes of namespaces that Linux does not know (macOS's `com.apple.…`)
-//! are left out with a warning. What is kept stays in memory until the image is
-//! finished, so it has a limit; records of a global header count for each entry.
+//! are left out with a warning. A global header's count for each entry, so a small
+//! tar could bring very many: more than the tar has bytes are refused.
 
 use opengcs_ext4::{FileType, Metadata, Timestamp, Xattr};
 
@@ -14,20 +14,24 @@ use crate::{Error, Result};
 
 /// The prefixes of the attributes' names that ext4 has a place for.
 const NAMESPACES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system."];
-/// Bytes of attributes in a whole tar, and for each entry of it on top.
+/// Bytes of attributes that a tar may bring beyond its own bytes.
 const MOST: u64 = 64 << 20;
-const MOST_PER_ENTRY: u64 = 1024;
 
-/// How many bytes of attributes are held.
+/// How many bytes of attributes there were.
 #[derive(Default)]
 pub(super) struct Attributes {
-    entries: u64,
     bytes: u64,
 }
 
 impl Attributes {
-    /// Takes from `entry` what has no place, tells it, and counts the rest.
-    pub(super) fn take(&mut self, entry: &mut Entry, warnings: &mut Warnings) -> Result<()> {
+    /// Takes from `entry` what has no place, tells it, and counts the rest. `position` is how much of
+    /// the tar was read.
+    pub(super) fn take(
+        &mut self,
+        entry: &mut Entry,
+        position: u64,
+        warnings: &mut Warnings,
+    ) -> Result<()> {
         let path = &entry.path;
         let times = [Some(entry.mtime), entry.atime, entry.ctime];
         let held = Timestamp::MIN..=Timestamp::MAX;
@@ -54,15 +58,15 @@ impl Attributes {
             }
             known
         });
-        self.entries += 1;
         self.bytes += entry
             .xattrs
             .iter()
             .map(|xattr| (xattr.name.len() + xattr.value.len()) as u64)
             .sum::<u64>();
-        if self.bytes > MOST + MOST_PER_ENTRY.saturating_mul(self.entries) {
+        if self.bytes > MOST.saturating_add(position) {
             return Err(Error::unsupported(format!(
-                "the extended attributes up to here take {} bytes, too many to hold",
+                "the extended attributes up to here take {} bytes, far more than the tar: a global \
+                 header repeats them for each entry",
                 self.bytes
             )));
         }
@@ -101,9 +105,9 @@ fn mode_beside_list(mode: u16, list: &[u8]) -> u16 {
     }
 }
 
-pub(super) fn metadata(entry: &Entry) -> Metadata {
+pub(super) fn metadata(entry: &Entry, xattrs: Vec<Xattr>) -> Metadata {
     let is_list = |xattr: &&Xattr| xattr.name == b"system.posix_acl_access";
-    let list = entry.xattrs.iter().find(is_list);
+    let list = xattrs.iter().find(is_list);
     Metadata {
         mode: list.map_or(entry.mode, |list| mode_beside_list(entry.mode, &list.value)),
         uid: entry.uid,
@@ -112,7 +116,7 @@ pub(super) fn metadata(entry: &Entry) -> Metadata {
         mtime: entry.mtime,
         ctime: entry.ctime.unwrap_or(entry.mtime),
         crtime: entry.mtime,
-        xattrs: entry.xattrs.clone(),
+        xattrs,
     }
 }
 

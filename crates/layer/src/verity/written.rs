@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use positioned_io::WriteAt;
+use positioned_io::{ReadAt, WriteAt};
 
 use super::tree::UNIT;
 
@@ -53,6 +53,12 @@ impl<W> Noting<W> {
             out,
             written: Written::default(),
         }
+    }
+}
+
+impl<W: ReadAt> ReadAt for Noting<W> {
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.out.read_at(position, buffer)
     }
 }
 

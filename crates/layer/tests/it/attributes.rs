@@ -142,7 +142,10 @@ fn attributes_of_a_global_header_cannot_multiply_without_end() {
         &[(
             "global attributes",
             tar.end(),
-            Error(ErrorKind::Unsupported, &["\"d11\"", "too many to hold"]),
+            Error(
+                ErrorKind::Unsupported,
+                &["\"d12\"", "a global header repeats them"],
+            ),
         )],
         &options(),
     );

@@ -1,14 +1,14 @@
-//! Where attributes lie that do not fit in their inodes: in blocks, shared where they are the same,
-//! and in inodes of their own.
+//! Where attributes lie that do not fit in their inodes: in blocks, shared where they are the same.
 
 use positioned_io::WriteAt;
 
 use super::Finish;
 use crate::error::{Error, Result};
 use crate::format::checksum::Checksum;
-use crate::num::wide;
+use crate::num::{put, wide};
+use crate::write::attributes::Attributes;
 use crate::write::tree::{Content, Node, NodeId, Tree};
-use crate::write::{size, xattr};
+use crate::write::xattr;
 
 /// A block of attributes, and who has the same.
 #[derive(Debug)]
@@ -21,47 +21,14 @@ pub(super) struct Shared {
 /// Most inodes that may share a block of attributes (`EXT4_XATTR_REFCOUNT_MAX`).
 const REFERENCES_MAX: u32 = 1024;
 
-/// An attribute's value in an inode of its own.
-#[derive(Debug)]
-pub(super) struct Outside {
-    pub(super) size: u64,
-    pub(super) hash: u32,
-    pub(super) blocks: u64,
-    pub(super) i_block: [u8; 60],
-}
-
 impl<W: WriteAt> Finish<W> {
     pub(super) fn lay_out_xattrs(&mut self, tree: &Tree, id: NodeId, node: &Node) -> Result<()> {
-        if node.metadata.xattrs.is_empty() {
+        let Attributes::Held(_) = node.attributes else {
             return Ok(());
-        }
+        };
         let block_len = self.writer.geometry.block_len();
-        // Not borrowed, as values may be written while it is in use.
-        let inline = self.inline_tail(id, node).map(<[u8]>::to_vec);
-        let outside = self.writer.options.ea_inode;
-        let xattrs = &node.metadata.xattrs;
-        let mut placement = xattr::place(xattrs, inline.as_deref(), block_len, outside)?;
+        let placement = self.placement(id, node)?;
         if placement.block.is_empty() {
-            return Ok(());
-        }
-        if !placement.outside.is_empty() {
-            let mut charged = 0u64;
-            for &number in &placement.outside {
-                if let Some(item) = placement.block.get_mut(number) {
-                    let blocks = item.value.len().div_ceil(block_len.max(1));
-                    charged = charged.saturating_add(wide(blocks));
-                    let (inode, hash) = self.write_value(&item.value)?;
-                    item.set_outside(inode, hash);
-                }
-            }
-            self.charged.insert(id, charged);
-            let span = self.writer.allocator.take_any(1)?;
-            let mut bytes = xattr::encode_block(&placement.block, block_len);
-            xattr::seal_block(&mut bytes, 1, span.start, self.writer.seed);
-            self.writer
-                .stage
-                .write(self.writer.geometry.offset(span.start), &bytes)?;
-            self.acls.insert(id, span.start);
             return Ok(());
         }
         let bytes = xattr::encode_block(&placement.block, block_len);
@@ -91,7 +58,7 @@ impl<W: WriteAt> Finish<W> {
     /// The part of a node's content that lies among the attributes in its inode.
     fn inline_tail<'a>(&'a self, id: NodeId, node: &'a Node) -> Option<&'a [u8]> {
         let bytes = match &node.content {
-            Content::Inline(bytes) if !self.bodies.contains_key(&id) => bytes,
+            Content::Inline(bytes) if self.body(id).is_none() => bytes,
             Content::Directory { .. } => self.inline.get(&id)?,
             _ => return None,
         };
@@ -104,10 +71,23 @@ impl<W: WriteAt> Finish<W> {
         id: NodeId,
         node: &'a Node,
     ) -> Result<xattr::Placement<'a>> {
-        let inline = self.inline_tail(id, node);
+        self.placement_beside(node, self.inline_tail(id, node))
+    }
+
+    /// Where a node's attributes go, if this part of its content lies among them. None of them may
+    /// have to move outside for that.
+    pub(super) fn placement_beside<'a>(
+        &'a self,
+        node: &'a Node,
+        inline: Option<&'a [u8]>,
+    ) -> Result<xattr::Placement<'a>> {
         let block_len = self.writer.geometry.block_len();
-        let outside = self.writer.options.ea_inode;
-        xattr::place(&node.metadata.xattrs, inline, block_len, outside)
+        let set = match node.attributes {
+            Attributes::Held(set) => Some(set),
+            Attributes::None | Attributes::Written(_) => None,
+        };
+        let held = set.into_iter().flat_map(|set| self.writer.sets.pairs(set));
+        xattr::place(held, inline, block_len, false)
     }
 
     pub(super) fn shared_bytes(&self, tree: &Tree, id: NodeId) -> Result<Vec<u8>> {
@@ -128,21 +108,39 @@ impl<W: WriteAt> Finish<W> {
         Ok(())
     }
 
-    /// Writes an attribute's value into an inode of its own, and tells its number and hash.
-    pub(super) fn write_value(&mut self, value: &[u8]) -> Result<(u32, u32)> {
-        let extents = self.write_blocks(value)?;
-        let hash = self.writer.seed.add(value).0;
-        let number = u32::try_from(self.outside.len())
-            .ok()
-            .and_then(|values| self.last.checked_add(values)?.checked_add(1))
-            .ok_or_else(|| Error::too_large("more inodes than ext4 can have"))?;
-        let root = self.tree_root(number, &extents)?;
-        self.outside.push(Outside {
-            size: size(value),
-            hash,
-            blocks: extents.blocks().saturating_add(root.blocks),
-            i_block: root.i_block,
-        });
-        Ok((number, hash))
+    /// Gives values outside their inodes' numbers, and puts these into the blocks of attributes.
+    ///
+    /// A checksum is linear: what a number adds to a block adds its own checksum, from zero, to the
+    /// block's. So the block need not be known any more.
+    pub(super) fn number_values(&mut self, tree: &Tree) -> Result<()> {
+        let block_len = self.writer.geometry.block_len();
+        for (_, node) in tree.iter() {
+            let Attributes::Written(written) = &node.attributes else {
+                continue;
+            };
+            if written.values.is_empty() {
+                continue;
+            }
+            let mut added = vec![0; block_len];
+            let start = self.writer.geometry.offset(written.block);
+            for value in &written.values {
+                self.values = self.values.saturating_add(1);
+                let number = self.last.checked_add(self.values);
+                let number =
+                    number.ok_or_else(|| Error::too_large("more inodes than ext4 can have"))?;
+                let field = usize::from(value.field);
+                put(&mut added, field, &number.to_le_bytes());
+                let offset = start.saturating_add(wide(field));
+                self.writer.stage.write(offset, &number.to_le_bytes())?;
+                if !value.extents.fit_in_inode() {
+                    let root = self.tree_root(number, &value.extents)?;
+                    self.value_roots.insert(number, root);
+                }
+            }
+            let sum = written.sum ^ Checksum(0).add(&added).0;
+            let offset = start.saturating_add(wide(xattr::CHECKSUM_FIELD));
+            self.writer.stage.write(offset, &sum.to_le_bytes())?;
+        }
+        Ok(())
     }
 }

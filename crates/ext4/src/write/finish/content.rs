@@ -1,10 +1,10 @@
-//! The blocks that directories, long symlinks and extent trees lie in.
+//! The blocks that directories and what does not fit in inodes lie in.
 
 use positioned_io::WriteAt;
 
 use super::{Body, Finish};
 use crate::error::Result;
-use crate::num::put;
+use crate::types::FileType;
 use crate::write::allocate::Span;
 use crate::write::directory::{self, Shape};
 use crate::write::extents::{self, Extents, Root};
@@ -17,17 +17,12 @@ impl<W: WriteAt> Finish<W> {
     pub(super) fn lay_out(&mut self, tree: &Tree, id: NodeId, node: &Node) -> Result<()> {
         let number = self.numbers.get(id);
         match &node.content {
-            Content::File { extents, .. } => self.lay_out_tree(id, number, extents)?,
             Content::Inline(bytes) => {
                 let tail = bytes.get(60..).unwrap_or_default();
-                let xattrs = &node.metadata.xattrs;
-                let block_len = self.writer.geometry.block_len();
-                let outside = self.writer.options.ea_inode;
-                if xattr::place(xattrs, Some(tail), block_len, outside).is_err() {
+                if self.placement_beside(node, Some(tail)).is_err() {
                     self.spill(id, bytes)?;
                 }
             }
-            Content::Symlink(target) if target.len() >= 60 => self.spill(id, target)?,
             Content::Directory {
                 parent, children, ..
             } => {
@@ -39,59 +34,55 @@ impl<W: WriteAt> Finish<W> {
                     inode: number,
                     parent: self.numbers.get(*parent),
                 };
-                let mut entries = Vec::with_capacity(children.len());
-                for (name, &child) in children {
-                    entries.push(directory::Entry {
-                        name,
-                        inode: self.numbers.get(child),
-                        file_type: tree.get(child)?.file_type(),
-                    });
-                }
-                if !self.lay_out_inline(tree, id, node, &shape, &entries) {
-                    self.lay_out_directory(id, &shape, entries)?;
+                let entries = children.iter().map(|(name, child)| directory::Entry {
+                    name,
+                    inode: self.numbers.get(child),
+                    file_type: tree.get(child).map_or(FileType::File, Node::file_type),
+                });
+                let inline = if self.may_be_inline(tree, id, children.len()) {
+                    let few: Vec<_> = entries.clone().collect();
+                    directory::inline(shape.parent, &few, xattr::INLINE_ROOM)
+                } else {
+                    None
+                };
+                let tail = inline.as_deref().and_then(|bytes| bytes.get(60..));
+                match inline.as_deref() {
+                    Some(bytes) if self.placement_beside(node, tail).is_ok() => {
+                        self.inline.insert(id, bytes.into());
+                    }
+                    _ => {
+                        let plan = directory::Plan::new(&shape, entries)?;
+                        self.lay_out_directory(id, &shape, &plan)?;
+                    }
                 }
             }
-            Content::Symlink(_) | Content::Special(..) => {}
+            Content::File { .. }
+            | Content::Symlink(_)
+            | Content::LongSymlink { .. }
+            | Content::Special(..) => {}
         }
         self.lay_out_xattrs(tree, id, node)
     }
 
-    /// Keeps a directory in its inode, if that is wanted and it has room. The root has a block, for
-    /// Linux mounts nothing whose root has none; so has `lost+found`, where `e2fsck` puts things when
-    /// nothing else can be relied on.
-    fn lay_out_inline(
-        &mut self,
-        tree: &Tree,
-        id: NodeId,
-        node: &Node,
-        shape: &Shape,
-        entries: &[directory::Entry<'_>],
-    ) -> bool {
+    /// Whether a directory may lie in its inode, if it has room. The root has a block, for Linux mounts
+    /// nothing whose root has none; so has `lost+found`, where `e2fsck` puts things when nothing else
+    /// can be relied on.
+    fn may_be_inline(&self, tree: &Tree, id: NodeId, entries: usize) -> bool {
         let lost_found = tree
             .children(Tree::ROOT)
-            .and_then(|children| children.get(&b"lost+found"[..]));
-        if !self.writer.inline_data || id == Tree::ROOT || lost_found == Some(&id) {
-            return false;
-        }
-        let Some(bytes) = directory::inline(shape.parent, entries, xattr::INLINE_ROOM) else {
-            return false;
-        };
-        let tail = Some(bytes.get(60..).unwrap_or_default());
-        let outside = self.writer.options.ea_inode;
-        let fits = xattr::place(&node.metadata.xattrs, tail, shape.block_len, outside).is_ok();
-        if fits {
-            self.inline.insert(id, bytes.into());
-        }
-        fits
+            .and_then(|children| children.get(b"lost+found"));
+        self.writer.inline_data
+            && entries <= directory::INLINE_MOST
+            && id != Tree::ROOT
+            && lost_found != Some(id)
     }
 
     pub(super) fn lay_out_directory(
         &mut self,
         id: NodeId,
         shape: &Shape,
-        entries: Vec<directory::Entry<'_>>,
+        plan: &directory::Plan<'_>,
     ) -> Result<()> {
-        let plan = directory::Plan::new(shape, entries.into_iter())?;
         self.large_dir |= plan.is_large(shape.block_len);
         let Writer {
             geometry,
@@ -120,44 +111,19 @@ impl<W: WriteAt> Finish<W> {
             Ok(())
         })?;
         self.lay_out_tree(id, shape.inode, &body.extents)?;
-        self.bodies.insert(id, body);
+        self.bodies.push((id, body));
         Ok(())
     }
 
     /// Puts content that was kept in memory into a block.
     pub(super) fn spill(&mut self, id: NodeId, bytes: &[u8]) -> Result<()> {
-        let extents = self.write_blocks(bytes)?;
-        self.bodies.insert(
-            id,
-            Body {
-                extents,
-                size: size(bytes),
-                indexed: false,
-            },
-        );
+        let body = Body {
+            extents: self.writer.write_blocks(bytes)?,
+            size: size(bytes),
+            indexed: false,
+        };
+        self.bodies.push((id, body));
         Ok(())
-    }
-
-    /// Writes bytes into as many blocks as they take.
-    pub(super) fn write_blocks(&mut self, bytes: &[u8]) -> Result<Extents> {
-        let Writer {
-            geometry,
-            allocator,
-            stage,
-            ..
-        } = &mut self.writer;
-        let mut extents = Extents::None;
-        let mut done = 0u64;
-        let mut block = vec![0; geometry.block_len()];
-        for chunk in bytes.chunks(geometry.block_len()) {
-            let span = allocator.take_any(1)?;
-            block.fill(0);
-            put(&mut block, 0, chunk);
-            stage.write(geometry.offset(span.start), &block)?;
-            extents.push(logical(done), span);
-            done = done.saturating_add(1);
-        }
-        Ok(extents)
     }
 
     pub(super) fn tree_root(&mut self, number: u32, extents: &Extents) -> Result<Root> {

@@ -9,7 +9,9 @@ use crate::format::inode::{
 };
 use crate::num::{index, put, wide};
 use crate::types::{FileType, Metadata, Timestamp};
-use crate::write::extents::{self, Root};
+use crate::write::allocate::Span;
+use crate::write::attributes::Attributes;
+use crate::write::extents::{self, Extents, Root};
 use crate::write::inode::{self, Record};
 use crate::write::layout::Layout;
 use crate::write::tree::{Content, Node, NodeId, Tree, directory_links};
@@ -36,19 +38,28 @@ impl<W: WriteAt> Finish<W> {
                     *count = count.saturating_add(1);
                 }
             }
-            self.write_inode(layout, number, &record, &node.metadata)?;
+            self.write_inode(layout, number, &record, &node.stamp.metadata())?;
             if id == Tree::ROOT {
                 self.write_reserved(layout, journal, created)?;
             }
         }
-        let values = std::mem::take(&mut self.outside);
-        for (step, value) in (1u32..).zip(&values) {
+        let values = tree.iter().flat_map(|(_, node)| node.attributes.values());
+        for (step, value) in (1u32..).zip(values) {
             let number = self.last.saturating_add(step);
+            let root = self.value_roots.get(&number);
+            let blocks = value
+                .extents
+                .blocks()
+                .saturating_add(root.map_or(0, |root| root.blocks));
+            let i_block = root.map_or_else(
+                || extents::encode_in_inode(&value.extents),
+                |root| root.i_block,
+            );
             let record = Record {
-                size: value.size,
-                sectors: value.blocks.saturating_mul(self.writer.geometry.sectors()),
+                size: u64::from(value.size),
+                sectors: blocks.saturating_mul(self.writer.geometry.sectors()),
                 flags: FLAG_EXTENTS | FLAG_EA_INODE,
-                i_block: value.i_block,
+                i_block,
                 version: 1,
                 ..Record::new(FileType::File)
             };
@@ -66,7 +77,6 @@ impl<W: WriteAt> Finish<W> {
             };
             self.write_inode(layout, number, &record, &metadata)?;
         }
-        self.outside = values;
         Ok(directories)
     }
 
@@ -110,7 +120,8 @@ impl<W: WriteAt> Finish<W> {
         record: &Record,
         metadata: &Metadata,
     ) -> Result<()> {
-        let bytes = record.encode(metadata, self.seed(number));
+        let seed = self.writer.seed.of_inode(number, record.generation);
+        let bytes = record.encode(metadata, seed);
         let before = number.saturating_sub(1);
         let group = before.checked_div(layout.inodes_per_group).unwrap_or(0);
         let place = before.checked_rem(layout.inodes_per_group).unwrap_or(0);
@@ -129,7 +140,8 @@ impl<W: WriteAt> Finish<W> {
     pub(super) fn record(&self, id: NodeId, node: &Node) -> Result<Record> {
         let mut record = Record::new(node.file_type());
         record.links = node.links;
-        let body = self.bodies.get(&id);
+        let body = self.body(id);
+        let mut target = Extents::None;
         let mut mapped = None;
         match (&node.content, body) {
             (Content::File { size, extents }, _) => {
@@ -145,6 +157,15 @@ impl<W: WriteAt> Finish<W> {
             (Content::Symlink(target), None) => {
                 record.size = size(target);
                 put(&mut record.i_block, 0, target);
+            }
+            (Content::LongSymlink { size, block }, _) => {
+                record.size = u64::from(*size);
+                let span = Span {
+                    start: *block,
+                    count: 1,
+                };
+                target.push(0, span);
+                mapped = Some(&target);
             }
             (Content::Special(FileType::CharDevice | FileType::BlockDevice, device), None) => {
                 record.i_block = inode::device(*device);
@@ -170,15 +191,24 @@ impl<W: WriteAt> Finish<W> {
                 }
                 None => record.i_block = extents::encode_in_inode(extents),
             }
+            if let Extents::Tree(tree) = extents {
+                let number = self.numbers.get(id);
+                record.generation = self.writer.seed.generation(number, tree.seed);
+            }
         }
         let inline = record.flags & FLAG_INLINE_DATA != 0;
-        if inline || !node.metadata.xattrs.is_empty() {
+        if inline || matches!(node.attributes, Attributes::Held(_)) {
             record.in_inode = xattr::encode_in_inode(&self.placement(id, node)?.inode);
         }
         if let Some(&block) = self.acls.get(&id) {
             record.file_acl = block;
-            let charged = self.charged.get(&id).copied().unwrap_or(0);
-            blocks = blocks.saturating_add(1).saturating_add(charged);
+            blocks = blocks.saturating_add(1);
+        }
+        if let Attributes::Written(written) = &node.attributes {
+            record.file_acl = written.block;
+            // Values outside count as their owner's too.
+            let charged = written.values.iter().map(|value| value.extents.blocks());
+            blocks = blocks.saturating_add(1).saturating_add(charged.sum());
         }
         record.sectors = blocks.saturating_mul(self.writer.geometry.sectors());
         Ok(record)

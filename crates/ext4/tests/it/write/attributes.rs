@@ -1,6 +1,6 @@
 //! Where extended attributes lie, and which are refused.
 
-use opengcs_ext4::{Metadata, Writer, Xattr};
+use opengcs_ext4::{Metadata, Reader, Writer, Xattr};
 
 use super::{BLOCK_SIZES, metadata, noise, options};
 use crate::judge::Image;
@@ -75,4 +75,107 @@ fn attributes_that_fit_nowhere_are_refused() {
     assert_eq!(error.kind(), opengcs_ext4::ErrorKind::TooLarge);
     let error = writer.set_xattr(root, b"nowhere.x", b"").unwrap_err();
     assert_eq!(error.kind(), opengcs_ext4::ErrorKind::Unsupported);
+}
+
+/// Past what is kept in memory, attributes are on disk before the volume ends; that must show nowhere.
+#[test]
+fn attributes_past_the_memory_for_them_are_set_replaced_and_removed_as_others() {
+    const MANY: u64 = 7000;
+    let xattrs = |number: u64| {
+        let list = [2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255];
+        let other = [
+            4, 0, 4, 0, 255, 255, 255, 255, 32, 0, 4, 0, 255, 255, 255, 255,
+        ];
+        vec![
+            Xattr {
+                name: b"system.posix_acl_access".to_vec(),
+                value: [&list[..], &other].concat(),
+            },
+            Xattr {
+                name: b"user.noise".to_vec(),
+                value: noise(3000, number + 1),
+            },
+        ]
+    };
+    let huge = Xattr {
+        name: b"user.huge".to_vec(),
+        value: noise(9000, 77),
+    };
+    let mark = Xattr {
+        name: b"trusted.overlay.opaque".to_vec(),
+        value: b"y".to_vec(),
+    };
+    let mut expected = Vec::new();
+    let image = Image::write(&options(4096).ea_inode(true), |writer| {
+        let root = writer.root();
+        for number in 0..MANY {
+            let mut metadata = Metadata {
+                xattrs: xattrs(number),
+                ..metadata()
+            };
+            if number % 1000 == 999 {
+                metadata.xattrs.push(huge.clone());
+            }
+            let mut wanted = metadata.xattrs.clone();
+            let name = number.to_string();
+            let node = writer
+                .create_directory(root, name.as_bytes(), metadata)
+                .unwrap();
+            if number % 500 < 3 || number % 1000 == 999 {
+                assert_eq!(writer.xattrs(node).unwrap(), sorted(wanted.clone()));
+            }
+            match number % 500 {
+                0 => {
+                    writer.set_xattr(node, &mark.name, &mark.value).unwrap();
+                    writer.set_xattr(node, b"user.noise", b"less").unwrap();
+                    wanted[1].value = b"less".to_vec();
+                    wanted.push(mark.clone());
+                }
+                1 => {
+                    writer.remove(root, name.as_bytes()).unwrap();
+                    continue;
+                }
+                2 => {
+                    writer.set_metadata(node, &super::metadata()).unwrap();
+                    wanted.clear();
+                }
+                499 if number % 1000 == 999 => {
+                    writer.set_xattr(node, &mark.name, &mark.value).unwrap();
+                    wanted.push(mark.clone());
+                }
+                _ => {}
+            }
+            assert_eq!(
+                writer.xattrs(node).unwrap(),
+                sorted(wanted.clone()),
+                "{number}"
+            );
+            expected.push((name, wanted));
+        }
+    });
+    image.check();
+    let reader = Reader::open(std::fs::File::open(image.path()).unwrap()).unwrap();
+    let root = reader.inode(reader.root()).unwrap();
+    let mut found: Vec<_> = reader
+        .read_dir(&root)
+        .unwrap()
+        .into_iter()
+        .filter(|entry| entry.name != b"lost+found")
+        .map(|entry| {
+            let inode = reader.inode(entry.inode).unwrap();
+            let name = String::from_utf8(entry.name).unwrap();
+            (name, reader.xattrs(&inode).unwrap())
+        })
+        .collect();
+    found.sort();
+    expected.sort();
+    for (found, (name, xattrs)) in found.iter().zip(&expected) {
+        assert_eq!(found, &(name.clone(), sorted(xattrs.clone())));
+    }
+    assert_eq!(found.len(), expected.len());
+}
+
+fn sorted(mut xattrs: Vec<Xattr>) -> Vec<Xattr> {
+    xattrs.sort();
+    xattrs
 }

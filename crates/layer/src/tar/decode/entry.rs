@@ -1,6 +1,7 @@
 //! Makes an entry of a header and the extension headers before it.
 
 use std::io::BufRead;
+use std::sync::Arc;
 
 use opengcs_ext4::{Device, Timestamp, Xattr};
 
@@ -28,7 +29,7 @@ impl<R: BufRead> Decoder<R> {
             ))
             .with_offset(offset));
         }
-        let mut content = Vec::new();
+        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         let mut left = size;
         while left > 0 {
             let mut block = [0; BLOCK];
@@ -190,7 +191,8 @@ impl<R: BufRead> Decoder<R> {
             let runs = sparse::check(runs, real_size, self.body.stored)?;
             entry.size = real_size;
             self.body.size = real_size;
-            self.body.runs = Some(runs.iter().rev().copied().collect());
+            let runs: Arc<[Run]> = runs.into();
+            self.body.runs = Some(Arc::clone(&runs));
             entry.runs = Some(runs);
         }
         Ok(())
