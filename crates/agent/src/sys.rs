@@ -1,20 +1,25 @@
-//! What the safe interfaces of the system lack: starting a process in a session of its own,
-//! crediting entropy, and signals by any number.
+//! What the safe interfaces of the system lack: starting a process in a session of its own, a working
+//! directory of one thread's own, crediting entropy, signals by any number, and the device mapper.
 #![allow(
     unsafe_code,
-    reason = "the standard library's `pre_exec`, an ioctl with a kernel structure, and real-time signal numbers have no safe form"
+    reason = "the standard library's `pre_exec`, unsharing, ioctls with kernel structures, and real-time signal numbers have no safe form"
 )]
+
+pub(crate) mod device_mapper;
 
 use std::{
     io,
     os::{fd::AsFd, unix::process::CommandExt as _},
+    path::Path,
     process::Command,
 };
 
 use rustix::{
     fs::{Mode, OFlags},
+    io::Errno,
     ioctl::{Opcode, Setter, ioctl},
-    process::{Signal, ioctl_tiocsctty, setsid},
+    process::{Signal, chdir, ioctl_tiocsctty, setsid},
+    thread::{UnshareFlags, unshare_unsafe},
 };
 
 /// Has the command lead a session of its own, with its standard input as the controlling terminal
@@ -47,6 +52,29 @@ pub(crate) fn signal(number: i32) -> Option<Signal> {
     // SAFETY: the number is a signal of this kernel. The numbers that a C library keeps for
     // itself are sent to other processes only, never handled or masked here.
     Some(unsafe { Signal::from_raw_unchecked(number) })
+}
+
+/// Does `work` with `folder` as the working directory, on a thread whose directory is its own.
+pub(crate) fn in_folder<T: Send>(
+    folder: &Path,
+    work: impl FnOnce() -> rustix::io::Result<T> + Send,
+) -> rustix::io::Result<T> {
+    let body = || {
+        // SAFETY: only what a path is relative to stops being shared, and no descriptor does; the
+        // thread ends with this.
+        unsafe { unshare_unsafe(UnshareFlags::FS) }?;
+        chdir(folder)?;
+        work()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("in a folder".to_owned())
+            .spawn_scoped(scope, body)
+            .map_err(|_| Errno::AGAIN)?;
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// The kernel's `struct rand_pool_info` with room for 512 bytes.
@@ -90,6 +118,17 @@ mod tests {
         for number in [0, -1, 65, i32::MAX, i32::MIN] {
             assert_eq!(signal(number), None);
         }
+    }
+
+    #[test]
+    fn only_the_work_is_in_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        let here = std::env::current_dir().unwrap();
+        let there = in_folder(&path, || Ok(std::env::current_dir().unwrap())).unwrap();
+        assert_eq!(there, path);
+        assert_eq!(std::env::current_dir().unwrap(), here);
+        assert!(in_folder(&path.join("gone"), || Ok(())).is_err());
     }
 
     #[test]

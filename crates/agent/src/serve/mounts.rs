@@ -19,8 +19,9 @@ use rustix::{
 pub(super) use self::table::Mounted;
 use self::table::overlay_over;
 use super::{Outcome, failed, holders, invalid};
+use crate::sys::device_mapper;
 
-/// How long a mount may be busy before its removal fails: what was just killed needs a moment.
+/// How long something may be busy before its removal fails.
 const BUSY: Duration = Duration::from_secs(1);
 
 /// The mounts of this agent.
@@ -35,10 +36,29 @@ pub(super) struct Mounts {
 }
 
 /// What is at a path by the host's wish.
+#[derive(Clone, Debug, PartialEq)]
+struct Ours {
+    kind: Kind,
+    /// The dm-verity device between the disk and this, which goes with it.
+    protection: Option<String>,
+    /// The folders that it is stacked on.
+    layers: Vec<PathBuf>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Ours {
+enum Kind {
     Mount,
     Link,
+}
+
+impl Ours {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            protection: None,
+            layers: Vec::new(),
+        }
+    }
 }
 
 /// The right to change what is at a path, until it is dropped.
@@ -106,7 +126,7 @@ impl Claim<'_> {
         if made {
             self.made(|made| made.insert(path.clone()));
         }
-        self.ours(|ours| ours.insert(path.clone(), Ours::Mount));
+        self.ours(|ours| ours.insert(path.clone(), Ours::new(Kind::Mount)));
         Ok(())
     }
 
@@ -118,31 +138,82 @@ impl Claim<'_> {
         fs::create_dir_all(parent)
             .and_then(|()| symlink(device, path))
             .map_err(|error| failed(format!("link {}: {error}", path.display())))?;
-        self.ours(|ours| ours.insert(path.clone(), Ours::Link));
+        self.ours(|ours| ours.insert(path.clone(), Ours::new(Kind::Link)));
         Ok(())
     }
 
     /// Takes away the mount or the link at the path. A path that is not there is as good as that.
     pub(super) fn remove(&self) -> Outcome<()> {
         let path = &self.path;
-        match self.ours(|ours| ours.get(path).copied()) {
-            Some(Ours::Mount) => self.unmount()?,
-            Some(Ours::Link) => match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed(format!("remove {}: {error}", path.display())));
+        let protection = match self.ours(|ours| ours.get(path).cloned()) {
+            Some(ours) => {
+                match ours.kind {
+                    Kind::Mount => self.unmount()?,
+                    Kind::Link => self.unlink()?,
                 }
-                _ => {}
-            },
-            None if is_missing(path) => {}
+                ours.protection
+            }
+            None if is_missing(path) => None,
             None => {
                 return Err(failed(format!(
                     "unmount {}: nothing is mounted there for the host",
                     path.display()
                 )));
             }
+        };
+        if let Some(name) = protection {
+            while_busy(|| device_mapper::remove(&name)).map_err(|error| {
+                failed(format!(
+                    "remove the dm-verity device of {}: {error}",
+                    path.display()
+                ))
+            })?;
         }
         self.ours(|ours| ours.remove(path));
         Ok(())
+    }
+
+    /// Has a dm-verity device go with what is at the path.
+    pub(super) fn protected_by(&self, name: String) {
+        self.ours(|ours| {
+            if let Some(ours) = ours.get_mut(&self.path) {
+                ours.protection = Some(name);
+            }
+        });
+    }
+
+    /// Keeps these folders mounted for as long as the mount at the path is there.
+    pub(super) fn stacked_on(&self, layers: Vec<PathBuf>) {
+        self.ours(|ours| {
+            if let Some(ours) = ours.get_mut(&self.path) {
+                ours.layers = layers;
+            }
+        });
+    }
+
+    /// Removes the link at the path, unless a process has the device behind it open.
+    fn unlink(&self) -> Outcome<()> {
+        let path = &self.path;
+        let opened = while_busy(|| match holders::of_device(path) {
+            None => Ok(()),
+            Some(names) => Err(io::Error::new(io::ErrorKind::ResourceBusy, names)),
+        });
+        opened.map_err(|names| failed(format!("{}: in use by {names}", path.display())))?;
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed(format!("remove {}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The path of ours that is stacked on `path`, or on something below it.
+    fn stacked_over(&self, path: &Path) -> Option<PathBuf> {
+        self.ours(|ours| {
+            ours.iter()
+                .find(|(_, ours)| ours.layers.iter().any(|layer| layer.starts_with(path)))
+                .map(|(point, _)| point.clone())
+        })
     }
 
     /// Fails when the path leads through a symbolic link, which could lead anywhere.
@@ -165,33 +236,28 @@ impl Claim<'_> {
         if is_missing(path) {
             return Ok(());
         }
-        if let Some(user) = overlay_over(path)? {
+        let user = match self.stacked_over(path) {
+            Some(user) => Some(user),
+            None => overlay_over(path)?,
+        };
+        if let Some(user) = user {
             return Err(failed(format!(
                 "unmount {}: the overlay at {} uses it",
                 path.display(),
                 user.display()
             )));
         }
-        let begin = Instant::now();
-        loop {
-            match unmount(path, UnmountFlags::NOFOLLOW) {
-                Ok(()) => break,
-                Err(Errno::BUSY) if begin.elapsed() < BUSY => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(Errno::BUSY) => {
-                    return Err(failed(format!(
-                        "unmount {}: in use by {}",
-                        path.display(),
-                        holders::of(path)
-                    )));
-                }
-                // A process of the guest's has unmounted it already.
-                Err(Errno::INVAL) => break,
-                Err(error) => {
-                    let error = io::Error::from(error);
-                    return Err(failed(format!("unmount {}: {error}", path.display())));
-                }
+        let unmounted = while_busy(|| unmount(path, UnmountFlags::NOFOLLOW).map_err(Into::into));
+        match unmounted {
+            Ok(()) => {}
+            // A process of the guest's has unmounted it already.
+            Err(error) if is(&error, Errno::INVAL) => {}
+            Err(error) => {
+                let why = match is(&error, Errno::BUSY) {
+                    true => format!("in use by {}", holders::of(path)),
+                    false => error.to_string(),
+                };
+                return Err(failed(format!("unmount {}: {why}", path.display())));
             }
         }
         if self.made(|made| made.remove(path)) {
@@ -209,6 +275,23 @@ impl Claim<'_> {
         let made = self.mounts.made.lock();
         change(&mut made.unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Does something again until nothing is busy any more: what was just killed needs a moment.
+fn while_busy(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let begin = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && begin.elapsed() < BUSY => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 fn is_missing(path: &Path) -> bool {
@@ -278,6 +361,14 @@ mod tests {
         assert!(mounts.claim(&at("foreign")).unwrap().remove().is_err());
         assert!(mounts.claim("/run").unwrap().remove().is_err());
         mounts.claim(&at("missing")).unwrap().remove().unwrap();
+
+        let stack = mounts.claim(&at("stack")).unwrap();
+        stack.mount("nothing", |_| Ok(())).unwrap();
+        stack.stacked_on(vec![folder.join("layers/1")]);
+        let layers = mounts.claim(&at("layers")).unwrap();
+        layers.mount("nothing", |_| Ok(())).unwrap();
+        let failure = layers.remove().unwrap_err();
+        assert!(failure.message.contains("stack uses it"), "{failure}");
 
         let link = mounts.claim(&at("links/disk")).unwrap();
         link.link(Path::new("/dev/null")).unwrap();

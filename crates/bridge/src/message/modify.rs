@@ -208,6 +208,10 @@ pub struct MappedVirtualDisk {
     /// The file system's type; empty is `ext4`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub filesystem: String,
+    /// How many bytes the disk has; 0 when the host does not say. It is not in the documents: an agent
+    /// that knows it takes no other disk for this one, and the others do not look at it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub size_in_bytes: u64,
 }
 
 /// The dm-verity protection of a device.

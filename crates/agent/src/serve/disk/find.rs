@@ -68,6 +68,21 @@ impl Sysfs {
             .ok()
     }
 
+    /// The size of a disk in bytes, if it is there.
+    pub(super) fn size(&self, host: u32, lun: u8) -> Option<u64> {
+        let name = self.block(host, lun, 0)?;
+        let file = self.device(host, lun).join("block").join(name).join("size");
+        let sectors: u64 = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+        // The kernel counts in sectors of 512 bytes, whatever the disk's own are.
+        sectors.checked_mul(512)
+    }
+
+    /// Takes a disk out of the kernel.
+    pub(super) fn delete(&self, host: u32, lun: u8) -> Outcome<()> {
+        let delete = self.device(host, lun).join("delete");
+        fs::write(&delete, "1").map_err(|error| failed(format!("{}: {error}", delete.display())))
+    }
+
     /// Has the kernel look for a disk.
     pub(super) fn rescan(&self, host: u32, lun: u8) {
         let scan = self.root.join(format!("class/scsi_host/host{host}/scan"));
@@ -202,7 +217,9 @@ mod tests {
             let part = fake.folder(&format!("bus/scsi/devices/0:0:0:3/block/sdb/sdb{number}"));
             fs::write(part.join("partition"), format!("{number}\n")).unwrap();
         }
-        fs::write(disk.join("size"), "8").unwrap();
+        fs::write(disk.join("size"), "8\n").unwrap();
+        assert_eq!(sysfs.size(0, 3), Some(4096));
+        assert_eq!(sysfs.size(0, 4), None);
         assert_eq!(sysfs.block(0, 3, 0).as_deref(), Some("sdb"));
         assert_eq!(sysfs.block(0, 3, 12).as_deref(), Some("sdb12"));
         assert_eq!(sysfs.block(0, 3, 2), None);

@@ -12,6 +12,8 @@ use crate::serve::{Outcome, failed};
 /// One line of `/proc/self/mountinfo`.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::serve) struct Mounted {
+    /// The number of its device, `major:minor`.
+    pub(in crate::serve) device: String,
     /// Where.
     pub(in crate::serve) point: PathBuf,
     /// The file system's type.
@@ -34,11 +36,13 @@ impl Mounted {
     /// `id parent major:minor root point options [fields] - type source super-options`
     fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = line.split(|byte| *byte == b' ');
-        let point = fields.nth(4)?;
+        let device = String::from_utf8_lossy(fields.nth(2)?).into_owned();
+        let point = fields.nth(1)?;
         let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
         let filesystem = String::from_utf8_lossy(rest.next()?).into_owned();
         let options = rest.nth(1).unwrap_or_default().to_vec();
         Some(Self {
+            device,
             point: PathBuf::from(OsString::from_vec(unescape(point))),
             filesystem,
             options,
@@ -95,6 +99,7 @@ mod tests {
         let line = b"29 23 8:0 / /mnt/a\\040b rw,relatime shared:1 - ext4 /dev/sda rw,x=1";
         let mounted = Mounted::parse(line).unwrap();
         assert_eq!(mounted.point, Path::new("/mnt/a b"));
+        assert_eq!(mounted.device, "8:0");
         assert_eq!(mounted.filesystem, "ext4");
         assert_eq!(mounted.options, b"rw,x=1");
         assert!(Mounted::parse(b"").is_none());
