@@ -58,8 +58,12 @@ pub(crate) fn open(path: &Path, folders: &[PathBuf]) -> Result<Chain> {
     }
 }
 
-/// What a disk file says of itself, without its parents.
-pub(crate) fn describe(path: &Path) -> Result<Summary> {
+/// What a disk file says of itself. The parents of a differencing disk are not looked for.
+///
+/// # Errors
+///
+/// It cannot be read, or breaks its format's rules.
+pub fn describe(path: &Path) -> Result<Summary> {
     Disk::describe(open_file(path)?).map_err(|error| from_vhd(error).with_path(path))
 }
 

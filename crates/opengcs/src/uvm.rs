@@ -39,7 +39,7 @@ mod stop;
 mod tests;
 
 pub use debug::{DEBUG_COMMAND_VARIABLE, DEBUG_VARIABLE, Diagnostics};
-pub use disks::{Attachment, GuestPlace};
+pub use disks::{Attachment, GuestPlace, HotAdd};
 pub use export::TarStream;
 pub use layers::OverlaySpec;
 pub use process::{ExitStatus, Output, Process, ProcessInput, ProcessOutput, ProcessSpec};

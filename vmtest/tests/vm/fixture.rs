@@ -122,7 +122,7 @@ pub(crate) async fn own_vm() -> Result<(UtilityVm, TempDir)> {
 }
 
 /// An error with everything that is known of a VM that did not come up.
-fn in_full(error: Error) -> anyhow::Error {
+pub(crate) fn in_full(error: Error) -> anyhow::Error {
     let detail = error.detail().unwrap_or_default().to_owned();
     anyhow::Error::new(error).context(detail)
 }

@@ -11,10 +11,12 @@ mod endings;
 mod exports;
 mod faults;
 mod fixture;
+mod overlays;
 mod processes;
 mod roots;
 mod starts;
 mod tools;
+mod verity;
 mod walks;
 
 use std::process::ExitCode;
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(processes::trials());
     trials.extend(disks::trials());
+    trials.extend(verity::trials());
+    trials.extend(overlays::trials());
     trials.extend(exports::trials());
     trials.extend(dirty::trials());
     trials.extend(tools::trials());

@@ -1,4 +1,4 @@
-//! Which disks the VM has, and in which order host and guest take part in a change.
+//! In which order host and guest take part in a change of the VM's disks.
 //!
 //! ```text
 //!   add:     reserve ─► machine attaches ─► guest mounts or links ─► known
@@ -6,21 +6,31 @@
 //!                            └── detach ◄─────────┘
 //!   remove:  guest unmounts ─► guest lets go of the device ─► machine detaches ─► forgotten
 //! ```
+//!
+//! A change that fails half-way leaves the disk known, and a removal goes on where it stopped.
 
-use std::collections::BTreeMap;
-use std::fs::File;
+mod hot_add;
+mod table;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use opengcs_bridge::message::{
     MappedVirtualDisk, Modification, ModifyRequest, ModifySettings, Request, RequestBase,
     RequestType, ScsiDevice,
 };
-use opengcs_machine::{DiskFormat, DiskSpec, Slot};
+use opengcs_machine::Slot;
 
-use super::{Inner, UtilityVm, machine_error};
-use crate::config::check_guest_path;
+pub use self::hot_add::HotAdd;
+pub(super) use self::hot_add::format_of;
+use self::hot_add::{Examined, Place};
+pub(super) use self::table::Disks;
+use self::table::EntryState;
+use super::{Inner, UtilityVm, kind_of_refusal, machine_error};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Where the VM makes links to devices, when nobody says where.
+const LINKS: &str = "/run/opengcs/disks";
 
 /// Where an attached disk is in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,110 +64,12 @@ pub struct Attachment {
     pub place: GuestPlace,
     /// Whether nobody can write to it.
     pub read_only: bool,
-}
-
-/// The VM's disks by their files' real paths.
-#[derive(Default)]
-pub(super) struct Disks {
-    table: Mutex<BTreeMap<PathBuf, Entry>>,
-}
-
-#[derive(Clone)]
-struct Entry {
-    /// The path by which the caller named it.
-    named: PathBuf,
-    place: String,
-    state: EntryState,
-}
-
-#[derive(Clone)]
-enum EntryState {
-    Adding,
-    Attached(Attachment),
-    /// Unmounted in the guest; a removal that failed half-way goes on from here.
-    Unmounted(Attachment),
-    Removing(Attachment),
-}
-
-impl Disks {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Entry>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reserve(&self, real: &Path, named: &Path, place: &str) -> Result<()> {
-        let mut table = self.lock();
-        if table.contains_key(real) {
-            return Err(Error::new(
-                ErrorKind::AlreadyAttached,
-                format!(
-                    "the disk {} is attached to this VM already",
-                    named.display()
-                ),
-            ));
-        }
-        if let Some(other) = table.values().find(|entry| entry.place == place) {
-            return Err(Error::new(
-                ErrorKind::AlreadyAttached,
-                format!(
-                    "{place} in the VM is taken by the disk {}",
-                    other.named.display()
-                ),
-            ));
-        }
-        table.insert(
-            real.to_owned(),
-            Entry {
-                named: named.to_owned(),
-                place: place.to_owned(),
-                state: EntryState::Adding,
-            },
-        );
-        Ok(())
-    }
-
-    fn set(&self, real: &Path, state: EntryState) {
-        if let Some(entry) = self.lock().get_mut(real) {
-            entry.state = state;
-        }
-    }
-
-    /// Finds a disk by the path that was given: by its real path, or as it was named when the file
-    /// has gone since.
-    fn find(&self, named: &Path) -> Option<(PathBuf, EntryState)> {
-        let table = self.lock();
-        let real = std::fs::canonicalize(named).ok();
-        table
-            .iter()
-            .find(|(key, entry)| {
-                Some(key.as_path()) == real.as_deref()
-                    || entry.named == named
-                    || key.as_path() == named
-            })
-            .map(|(key, entry)| (key.clone(), entry.state.clone()))
-    }
-}
-
-/// The format of a disk file, by its content.
-pub(super) fn format_of(path: &Path) -> Result<DiskFormat> {
-    let file = File::open(path).map_err(|error| Error::io("open the disk", path, error))?;
-    let found = opengcs_layer::detect(&file).map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidInput,
-            format!("{} is not a disk file", path.display()),
-        )
-        .caused_by(error)
-    })?;
-    match found {
-        opengcs_layer::Format::FixedVhd => Ok(DiskFormat::FixedVhd),
-        opengcs_layer::Format::DynamicVhd => Ok(DiskFormat::DynamicVhd),
-        opengcs_layer::Format::Vhdx => Ok(DiskFormat::Vhdx),
-        opengcs_layer::Format::Raw => Ok(DiskFormat::Raw),
-        #[allow(unreachable_patterns, reason = "the enum may grow")]
-        other => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("{} is a {other}, which a VM cannot have", path.display()),
-        )),
-    }
+    /// The partition that it is about; 0 is the whole disk.
+    pub partition: u64,
+    /// The size of the disk in bytes, where its file tells it for sure.
+    pub size: Option<u64>,
+    /// The root hash that the guest's kernel holds it to, in hexadecimal.
+    pub verity_root: Option<String>,
 }
 
 impl UtilityVm {
@@ -187,38 +99,49 @@ impl UtilityVm {
         read_only: bool,
         mount: bool,
     ) -> Result<Attachment> {
+        let disk = HotAdd::new(host_path.as_ref()).read_only(read_only);
+        self.hot_add(match (mount, container_path) {
+            (true, path) => disk.mount(path),
+            (false, "") => disk,
+            (false, path) => disk.link(path),
+        })
+        .await
+    }
+
+    /// [`hot_add_vhd`](Self::hot_add_vhd) with everything that can be said of a disk: mount options, a
+    /// partition, another file system, a hash tree that it must agree with.
+    ///
+    /// # Errors
+    /// As there. A differencing disk is refused.
+    pub async fn hot_add(&self, disk: HotAdd) -> Result<Attachment> {
         self.inner.link.alive()?;
-        let named = host_path.as_ref().to_owned();
+        let named = disk.host_path().to_owned();
         let real = std::fs::canonicalize(&named)
             .map_err(|error| Error::io("find the disk", &named, error))?;
-        let format = format_of(&real)?;
-        let chosen;
-        let place = if container_path.is_empty() && !mount {
-            chosen = format!("/run/opengcs/disks/{}", next_number());
-            chosen.as_str()
-        } else {
-            check_guest_path(container_path)?;
-            container_path.trim_end_matches('/')
+        let place = disk.place()?;
+        let path = match &place {
+            Place::Chosen => None,
+            Place::Link(path) | Place::Mount(path) => Some(path.as_str()),
         };
         let inner = Arc::clone(&self.inner);
-        inner.disks.reserve(&real, &named, place)?;
-        let place = if mount {
-            GuestPlace::Mounted(place.to_owned())
-        } else {
-            GuestPlace::Device(place.to_owned())
-        };
-        let spec = DiskSpec::new(&real, format, read_only);
+        inner.disks.reserve(&real, &named, path)?;
         to_the_end(async move {
-            let outcome = inner.add(&named, spec, place).await;
-            match &outcome {
-                Ok(attachment) => inner
-                    .disks
-                    .set(&real, EntryState::Attached(attachment.clone())),
-                Err(_) => {
-                    inner.disks.lock().remove(&real);
+            let outcome = inner.add(&named, &real, disk, place).await;
+            match outcome {
+                Ok(attachment) => {
+                    let state = EntryState::Attached(attachment.clone());
+                    inner.disks.set(&real, state);
+                    Ok(attachment)
+                }
+                Err((error, None)) => {
+                    inner.disks.forget(&real);
+                    Err(error)
+                }
+                Err((error, Some(left))) => {
+                    inner.disks.set(&real, EntryState::Unmounted(left));
+                    Err(error.hint("it is still attached: remove it, as often as it takes"))
                 }
             }
-            outcome
         })
         .await
     }
@@ -227,48 +150,25 @@ impl UtilityVm {
     /// machine closes the file. When this returns the file is free.
     ///
     /// # Errors
-    /// It is not attached; or the guest refuses, as when files on it are in use: it stays attached
-    /// then, and the removal can be tried again.
+    /// It is not attached; or the guest refuses, as when files on it are in use (the processes are
+    /// named): it stays attached then, and the removal can be tried again.
     #[doc(alias = "HotRemoveVhd")]
     pub async fn hot_remove_vhd(&self, host_path: impl AsRef<Path>) -> Result<()> {
         let named = host_path.as_ref().to_owned();
         let inner = Arc::clone(&self.inner);
-        let not_attached = || {
-            Error::new(
-                ErrorKind::NotAttached,
-                format!("the disk {} is not attached to this VM", named.display()),
-            )
-        };
-        let (real, state) = inner.disks.find(&named).ok_or_else(not_attached)?;
-        let (attachment, mounted) = match state {
-            EntryState::Attached(attachment) => (attachment, true),
-            EntryState::Unmounted(attachment) => (attachment, false),
-            EntryState::Adding | EntryState::Removing(_) => {
-                return Err(Error::new(
-                    ErrorKind::Locked,
-                    format!("the disk {} is being added or removed", named.display()),
-                ));
-            }
-        };
-        inner
-            .disks
-            .set(&real, EntryState::Removing(attachment.clone()));
+        let (real, attachment, mounted) = inner.disks.begin_removal(&named)?;
         to_the_end(async move {
-            let outcome = inner.remove(&named, &attachment, mounted).await;
-            match outcome {
+            match inner.remove(&named, &attachment, mounted).await {
                 Ok(()) => {
-                    inner.disks.lock().remove(&real);
+                    inner.disks.forget(&real);
                     Ok(())
                 }
                 Err((error, still_mounted)) => {
-                    inner.disks.set(
-                        &real,
-                        if still_mounted {
-                            EntryState::Attached(attachment)
-                        } else {
-                            EntryState::Unmounted(attachment)
-                        },
-                    );
+                    let state = match still_mounted {
+                        true => EntryState::Attached(attachment),
+                        false => EntryState::Unmounted(attachment),
+                    };
+                    inner.disks.set(&real, state);
                     Err(error)
                 }
             }
@@ -279,28 +179,12 @@ impl UtilityVm {
     /// The disks that the VM has now, in the order of their places on the controllers.
     #[must_use]
     pub fn disks(&self) -> Vec<Attachment> {
-        let mut all: Vec<_> = self
-            .inner
-            .disks
-            .lock()
-            .values()
-            .filter_map(|entry| match &entry.state {
-                EntryState::Attached(attachment) => Some(attachment.clone()),
-                _ => None,
-            })
-            .collect();
-        all.sort_by_key(|disk| (disk.controller, disk.lun));
-        all
+        self.inner.disks.all()
     }
 
     /// The attachment of a disk file, if this VM has it.
     pub(super) fn attachment_of(&self, host_path: &Path) -> Option<Attachment> {
-        match self.inner.disks.find(host_path)?.1 {
-            EntryState::Attached(attachment)
-            | EntryState::Unmounted(attachment)
-            | EntryState::Removing(attachment) => Some(attachment),
-            EntryState::Adding => None,
-        }
+        self.inner.disks.find(host_path)?.1.attachment().cloned()
     }
 }
 
@@ -317,55 +201,104 @@ async fn to_the_end<T: Send + 'static>(
     }
 }
 
-fn next_number() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
 impl Inner {
-    async fn add(&self, named: &Path, spec: DiskSpec, place: GuestPlace) -> Result<Attachment> {
-        let read_only = spec.read_only;
-        let host_path = spec.path.clone();
+    /// On failure gives the attachment, if it could not be taken back.
+    async fn add(
+        &self,
+        named: &Path,
+        real: &Path,
+        disk: HotAdd,
+        place: Place,
+    ) -> Result<Attachment, (Error, Option<Attachment>)> {
+        let for_thread = real.to_owned();
+        let examined = tokio::task::spawn_blocking(move || disk.examine(&for_thread)).await;
+        let examined = examined.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Cancelled, "the change was given up").caused_by(error))
+        });
+        let Examined { spec, mut mapping } = examined.map_err(|error| (error, None))?;
         let slot = self.machine.attach(spec).await.map_err(|error| {
-            machine_error(format!("cannot attach the disk {}", named.display()), error)
+            let what = format!("cannot attach the disk {}", named.display());
+            (machine_error(what, error), None)
         })?;
+        let place = match place {
+            Place::Chosen => {
+                GuestPlace::Device(format!("{LINKS}/{}-{}", slot.controller, slot.lun))
+            }
+            Place::Link(path) => GuestPlace::Device(path),
+            Place::Mount(path) => GuestPlace::Mounted(path),
+        };
+        mapping.controller = slot.controller;
+        mapping.lun = slot.lun;
+        place.path().clone_into(&mut mapping.mount_path);
+        mapping.block_dev = matches!(place, GuestPlace::Device(_));
         let attachment = Attachment {
-            host_path,
+            host_path: real.to_owned(),
             controller: slot.controller,
             lun: slot.lun,
             place,
-            read_only,
+            read_only: mapping.read_only,
+            partition: mapping.partition,
+            size: Some(mapping.size_in_bytes).filter(|size| *size != 0),
+            verity_root: mapping
+                .verity_info
+                .as_ref()
+                .map(|info| info.root_digest.clone()),
         };
-        let mapped = self.modify(RequestType::add(), mapping(&attachment)).await;
-        if let Err(error) = mapped {
-            self.let_go(slot).await;
-            let what = match &attachment.place {
-                GuestPlace::Mounted(path) => format!(
-                    "cannot mount the disk {} at {path} in the VM",
-                    named.display()
-                ),
-                GuestPlace::Device(_) => {
-                    format!("the VM does not find the disk {}", named.display())
-                }
-            };
-            return Err(Error::new(error.kind(), what).caused_by(error));
-        }
-        Ok(attachment)
+        let added = Modification::MappedVirtualDisk(Box::new(mapping));
+        let Err(error) = self.modify(RequestType::add(), added).await else {
+            return Ok(attachment);
+        };
+        let left = self.take_back(&attachment, &error).await;
+        let what = match &attachment.place {
+            GuestPlace::Mounted(path) => format!(
+                "cannot mount the disk {} at {path} in the VM",
+                named.display()
+            ),
+            GuestPlace::Device(_) => {
+                format!("the VM does not find the disk {}", named.display())
+            }
+        };
+        let kind = match kind_of_refusal(&error) {
+            ErrorKind::Unsupported => ErrorKind::Unsupported,
+            _ => error.kind(),
+        };
+        let error = Error::new(kind, what).caused_by(error);
+        Err((error, left.is_err().then_some(attachment)))
     }
 
-    /// Takes back an attachment that the guest did not want.
-    async fn let_go(&self, slot: Slot) {
-        let device = Modification::ScsiDevice(ScsiDevice {
-            controller: slot.controller,
-            lun: slot.lun,
-        });
-        // The guest may not have the device at all.
-        if let Err(error) = self.modify(RequestType::remove(), device).await {
-            tracing::debug!(%slot, error = %error.report(), "the guest did not let go of a refused disk");
+    /// Takes back an attachment that the guest did not want, or of which nobody knows whether it did.
+    async fn take_back(&self, attachment: &Attachment, why: &Error) -> Result<()> {
+        let refused = why.kind() == ErrorKind::GuestRefused;
+        if !refused
+            && let Err(error) = self
+                .modify(RequestType::remove(), mapping(attachment))
+                .await
+        {
+            tracing::debug!(error = %error.report(), "an unanswered disk could not be unmounted");
         }
-        if let Err(error) = self.machine.detach(slot).await {
+        let slot = attachment.slot();
+        match self.modify(RequestType::remove(), device(slot)).await {
+            // What the guest uses is not torn away from it.
+            Err(error) if error.kind() == ErrorKind::GuestRefused => {
+                tracing::warn!(%slot, error = %error.report(), "the guest does not let go of a disk");
+                return Err(error);
+            }
+            // A guest that does not answer must not keep the file for ever.
+            Err(error) => {
+                tracing::debug!(%slot, error = %error.report(), "the guest did not let go of a disk");
+            }
+            Ok(()) => {}
+        }
+        self.detach(slot).await.inspect_err(|error| {
             tracing::warn!(%slot, %error, "a refused disk could not be detached");
+        })
+    }
+
+    /// A slot that is empty by now is as good as one that was emptied.
+    async fn detach(&self, slot: Slot) -> Result<()> {
+        match self.machine.detach(slot).await {
+            Err(error) if error.kind() == opengcs_machine::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|error| machine_error("the machine keeps it", error)),
         }
     }
 
@@ -388,23 +321,13 @@ impl Inner {
                 .await
                 .map_err(|error| (failed("unmount", error), true))?;
         }
-        let device = Modification::ScsiDevice(ScsiDevice {
-            controller: attachment.controller,
-            lun: attachment.lun,
-        });
-        self.modify(RequestType::remove(), device)
+        let slot = attachment.slot();
+        self.modify(RequestType::remove(), device(slot))
             .await
             .map_err(|error| (failed("let the VM go of", error), false))?;
-        let slot = Slot {
-            controller: attachment.controller,
-            lun: attachment.lun,
-        };
-        self.machine.detach(slot).await.map_err(|error| {
-            (
-                machine_error(format!("cannot detach the disk {}", named.display()), error),
-                false,
-            )
-        })
+        self.detach(slot)
+            .await
+            .map_err(|error| (failed("detach", error), false))
     }
 
     pub(super) async fn modify(
@@ -426,13 +349,31 @@ impl Inner {
     }
 }
 
+impl Attachment {
+    fn slot(&self) -> Slot {
+        Slot {
+            controller: self.controller,
+            lun: self.lun,
+        }
+    }
+}
+
+/// What a removal says of a disk that is mounted or linked to.
 fn mapping(attachment: &Attachment) -> Modification {
     Modification::MappedVirtualDisk(Box::new(MappedVirtualDisk {
         mount_path: attachment.place.path().to_owned(),
         controller: attachment.controller,
         lun: attachment.lun,
+        partition: attachment.partition,
         read_only: attachment.read_only,
         block_dev: matches!(attachment.place, GuestPlace::Device(_)),
         ..MappedVirtualDisk::default()
     }))
+}
+
+fn device(slot: Slot) -> Modification {
+    Modification::ScsiDevice(ScsiDevice {
+        controller: slot.controller,
+        lun: slot.lun,
+    })
 }

@@ -9,6 +9,7 @@ async fn a_disk_comes_and_goes_in_the_right_order() {
     let added = vm.hot_add_vhd(&disk, "/mnt/a/", true, true).await.unwrap();
     assert_eq!(added.place.path(), "/mnt/a");
     assert_eq!((added.controller, added.lun), (0, 0));
+    assert_eq!(added.size, Some(4096));
     assert_eq!(vm.disks(), [added]);
     vm.hot_remove_vhd(&disk).await.unwrap();
     assert!(machine.disks.lock().unwrap().is_empty());
@@ -16,7 +17,7 @@ async fn a_disk_comes_and_goes_in_the_right_order() {
     assert_eq!(
         changes,
         [
-            r#"Add MappedVirtualDisk {"MountPath":"/mnt/a","ReadOnly":true}"#,
+            r#"Add MappedVirtualDisk {"MountPath":"/mnt/a","ReadOnly":true,"SizeInBytes":4096}"#,
             r#"Remove MappedVirtualDisk {"MountPath":"/mnt/a","ReadOnly":true}"#,
             "Remove SCSIDevice {}",
         ]
@@ -91,6 +92,102 @@ async fn a_refused_disk_is_detached_again() {
         assert_eq!(error.kind(), ErrorKind::GuestRefused);
         assert!(error.report().contains("bad superblock"));
         assert!(machine.disks.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_the_guest_does_not_let_go_of_stays_known() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::KeepsDevices);
+    let vm = bench.start(&machine).await.unwrap();
+    let disk = bench.disk("a.img");
+    let add = || vm.hot_add_vhd(&disk, "/mnt/a", false, true);
+    let error = add().await.unwrap_err();
+    assert!(error.report().contains("bad superblock"), "{error:?}");
+    assert!(error.report().contains("still attached"), "{error:?}");
+    assert_eq!(vm.disks().len(), 1);
+    let error = add().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyAttached);
+    assert!(error.report().contains("remove it first"), "{error:?}");
+    vm.hot_remove_vhd(&disk).await.unwrap();
+    assert!(vm.disks().is_empty() && machine.disks.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_removal_goes_on_where_it_stopped() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Good);
+    let vm = bench.start(&machine).await.unwrap();
+    let disk = bench.disk("a.img");
+    vm.hot_add_vhd(&disk, "/mnt/a", false, true).await.unwrap();
+    *machine.stuck.lock().unwrap() = 2;
+    for _again in 0..2 {
+        let error = vm.hot_remove_vhd(&disk).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(vm.disks().len(), 1);
+    }
+    vm.hot_remove_vhd(&disk).await.unwrap();
+    assert!(vm.disks().is_empty() && machine.disks.lock().unwrap().is_empty());
+    let changes = machine.changes.lock().unwrap().clone();
+    let unmounts = changes
+        .iter()
+        .filter(|change| change.starts_with("Remove Mapped"));
+    assert_eq!(unmounts.count(), 1, "{changes:?}");
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_disk_reaches_the_guest() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Good);
+    let vm = bench.start(&machine).await.unwrap();
+    let disk = HotAdd::new(bench.disk("a.img"))
+        .mount("/mnt/a")
+        .partition(2)
+        .filesystem("xfs")
+        .option("noatime");
+    let added = vm.hot_add(disk).await.unwrap();
+    assert_eq!(added.partition, 2);
+    let changes = machine.changes.lock().unwrap().clone();
+    for part in [
+        r#""Partition":2"#,
+        r#""Options":["noatime"]"#,
+        r#""Filesystem":"xfs""#,
+    ] {
+        assert!(changes[0].contains(part), "{part}: {}", changes[0]);
+    }
+    // Nothing in this file is a hash tree.
+    let disk = HotAdd::new(bench.disk("b.img")).verity_root("00".repeat(32));
+    let error = vm.hot_add(disk).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.report().contains("hash tree"), "{error:?}");
+    assert_eq!(vm.disks().len(), 1);
+}
+
+#[tokio::test]
+async fn a_hash_tree_is_told_as_the_protocol_says() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Good);
+    let vm = bench.start(&machine).await.unwrap();
+    let path = bench.folder.path().join("layer.vhd");
+    let options = opengcs_layer::TarToDiskOptions {
+        verity: true,
+        format: opengcs_layer::Format::Raw,
+        ..opengcs_layer::TarToDiskOptions::default()
+    };
+    let made = opengcs_layer::tar_to_disk(&[0; 1024][..], &path, &options).unwrap();
+    let root = made.verity.unwrap().root_hash;
+    let disk = HotAdd::new(&path).mount("/mnt/a").verity_root(&root);
+    let added = vm.hot_add(disk).await.unwrap();
+    assert!(added.read_only);
+    assert_eq!(added.verity_root, Some(root.clone()));
+    let change = machine.changes.lock().unwrap()[0].clone();
+    for part in [
+        r#""ReadOnly":true"#,
+        r#""VerityInfo":{"Algorithm":"sha256","BlockSize":4096,"Ext4SizeInBytes":"#,
+        &format!(r#""RootDigest":"{root}""#),
+        r#""SuperBlock":true,"Version":1"#,
+    ] {
+        assert!(change.contains(part), "{part}: {change}");
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) enum Guest {
     RefusesDisks,
     /// Unmounts nothing.
     HoldsDisks,
+    /// Refuses every disk, and lets go of a device only when asked for the second time.
+    KeepsDevices,
     /// Does not power off when asked.
     Stubborn,
     /// Signals no process of the VM itself, as the agent in Go, and tells no signal in an exit code.
@@ -127,8 +129,16 @@ impl RunningGuest {
                 );
                 let disk = change.contains("MappedVirtualDisk");
                 let add = change.starts_with("Add");
-                self.changes.lock().unwrap().push(change);
+                let mut changes = self.changes.lock().unwrap();
+                let first = !changes.contains(&change);
+                changes.push(change);
                 match self.kind {
+                    Guest::KeepsDevices if disk && add => {
+                        Err(Failure::new(HResult::FAIL, "bad superblock"))
+                    }
+                    Guest::KeepsDevices if !add && !disk && first => {
+                        Err(Failure::new(HResult::FAIL, "in use by the mount at /x"))
+                    }
                     Guest::RefusesDisks if disk && add => {
                         Err(Failure::new(HResult::FAIL, "bad superblock"))
                     }

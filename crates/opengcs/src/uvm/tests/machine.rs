@@ -23,6 +23,8 @@ pub(super) struct Fake {
     pub(super) redial: watch::Sender<u32>,
     /// Changes of disks and layers that the guest was asked for.
     pub(super) changes: Arc<Mutex<Vec<String>>>,
+    /// How often the machine still fails to detach a disk.
+    pub(super) stuck: Mutex<u32>,
     pub(super) power_offs: Mutex<u32>,
     pub(super) seed: Arc<Mutex<Vec<u8>>>,
     pub(super) processes: Exits,
@@ -37,6 +39,7 @@ impl Fake {
             exit: watch::Sender::new(None),
             redial: watch::Sender::new(0),
             changes: Arc::default(),
+            stuck: Mutex::new(0),
             power_offs: Mutex::new(0),
             seed: Arc::default(),
             processes: Arc::default(),
@@ -121,6 +124,14 @@ impl Machine for Fake {
 
     fn detach(&self, slot: opengcs_machine::Slot) -> BoxFuture<'_, opengcs_machine::Result<()>> {
         Box::pin(async move {
+            let mut stuck = self.stuck.lock().unwrap();
+            if *stuck > 0 {
+                *stuck -= 1;
+                return Err(opengcs_machine::Error::new(
+                    opengcs_machine::ErrorKind::TimedOut,
+                    "the hypervisor does not answer",
+                ));
+            }
             self.disks.lock().unwrap().remove(usize::from(slot.lun));
             Ok(())
         })
