@@ -178,7 +178,7 @@ fn serve(log_level: Option<&str>) -> String {
 }
 
 /// Keeps the kernel from choosing the server when memory runs out: what it serves goes first. Processes
-/// that it starts give that up ([`crate::sys::new_session`]).
+/// that it starts give that up ([`crate::sys::surround`]).
 fn spare(server: u32) {
     if let Err(error) = fs::write(format!("/proc/{server}/oom_score_adj"), "-1000") {
         log::console(format_args!(

@@ -26,6 +26,8 @@ mod log;
 #[cfg(target_os = "linux")]
 pub mod program;
 #[cfg(target_os = "linux")]
+mod relay;
+#[cfg(target_os = "linux")]
 pub mod serve;
 #[cfg(target_os = "linux")]
 mod sys;

@@ -166,18 +166,18 @@ fn take_entropy(connection: OwnedFd) {
 fn serve(agent: &Arc<Agent>) -> io::Result<()> {
     let begin = Instant::now();
     let mut refused = 0u32;
-    let mut first = true;
+    let mut connections = 0;
     loop {
         match agent.dialer.dial(BRIDGE_PORT) {
             Ok(connection) => {
-                if first {
+                connections += 1;
+                if connections == 1 {
                     log::stage(format_args!("bridge connected"));
                 } else {
                     log::info(format_args!("bridge connected again"));
                 }
-                first = false;
                 refused = 0;
-                connection::serve(agent, connection);
+                connection::serve(agent, connection, connections);
                 log::info(format_args!("bridge lost"));
                 std::thread::sleep(REDIAL);
             }
@@ -186,7 +186,7 @@ fn serve(agent: &Arc<Agent>) -> io::Result<()> {
                     log::info(format_args!("dial bridge port {BRIDGE_PORT}: {error}"));
                 }
                 refused = refused.saturating_add(1);
-                let eager = first && begin.elapsed() < EAGER;
+                let eager = connections == 0 && begin.elapsed() < EAGER;
                 std::thread::sleep(if eager {
                     Duration::from_millis(5)
                 } else {

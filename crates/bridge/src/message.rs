@@ -4,6 +4,7 @@ mod container;
 mod json;
 mod modify;
 mod negotiate;
+mod oci;
 mod process;
 mod properties;
 
@@ -15,12 +16,13 @@ pub use container::{
 pub use json::Nested;
 pub(crate) use json::parse;
 pub use modify::{
-    CombinedLayers, Layer, MappedDirectory, MappedVirtualDisk, Modification, ModifyRequest,
-    ModifySettings, RequestType, ResourceType, ScsiDevice, VerityInfo,
+    CombinedLayers, ContainerConstraints, Layer, MappedDirectory, MappedVirtualDisk, Modification,
+    ModifyRequest, ModifySettings, RequestType, ResourceType, ScsiDevice, VerityInfo,
 };
 pub use negotiate::{
     Capabilities, GuestDefinedCapabilities, NegotiateRequest, NegotiateResponse, SchemaVersion,
 };
+pub use oci::{ConsoleSize, OciProcess, OciRlimit, OciUser};
 pub use process::{
     ExecuteRequest, ExecuteResponse, ExecuteSettings, ProcessParameters, ResizeRequest,
     SignalOptions, SignalRequest, StdioPorts, WaitRequest, WaitResponse,
@@ -76,6 +78,12 @@ impl RequestBase {
     #[must_use]
     pub fn is_utility_vm(&self) -> bool {
         self.container_id == UTILITY_VM_ID
+    }
+
+    /// The container that the request is for; `None` is the utility VM itself.
+    #[must_use]
+    pub fn container(&self) -> Option<&str> {
+        (!self.is_utility_vm()).then_some(self.container_id.as_str())
     }
 
     /// An absent or empty activity is "no activity"; anything else must look like a GUID.

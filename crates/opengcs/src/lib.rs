@@ -75,8 +75,8 @@ pub use options::{
 };
 pub use uvm::{
     Attachment, DEBUG_COMMAND_VARIABLE, DEBUG_VARIABLE, Diagnostics, ExitStatus, GuestPlace,
-    HotAdd, LOG_VARIABLE, Output, OverlaySpec, Process, ProcessInput, ProcessOutput, ProcessSpec,
-    Stopped, TarStream, UtilityVm,
+    HotAdd, LOG_VARIABLE, Output, OverlaySpec, Process, ProcessHandle, ProcessInput, ProcessOutput,
+    ProcessSpec, Signal, Stopped, TarStream, UtilityVm,
 };
 
 /// Conversions with all their options.

@@ -42,7 +42,9 @@ pub use debug::{DEBUG_COMMAND_VARIABLE, DEBUG_VARIABLE, Diagnostics};
 pub use disks::{Attachment, GuestPlace, HotAdd};
 pub use export::TarStream;
 pub use layers::OverlaySpec;
-pub use process::{ExitStatus, Output, Process, ProcessInput, ProcessOutput, ProcessSpec};
+pub use process::{
+    ExitStatus, Output, Process, ProcessHandle, ProcessInput, ProcessOutput, ProcessSpec, Signal,
+};
 pub use stop::Stopped;
 
 pub(crate) use copy::DataLog;

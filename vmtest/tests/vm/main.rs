@@ -11,6 +11,7 @@ mod endings;
 mod exports;
 mod faults;
 mod fixture;
+mod identities;
 mod overlays;
 mod processes;
 mod roots;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     let mut trials = Vec::new();
     trials.extend(processes::trials());
+    trials.extend(identities::trials());
     trials.extend(disks::trials());
     trials.extend(verity::trials());
     trials.extend(overlays::trials());

@@ -21,11 +21,18 @@ const STALLED: Duration = Duration::from_secs(60);
 /// Where answers are written. It outlives the connection: then nothing is sent.
 pub(crate) struct Answers {
     connection: OwnedFd,
+    /// Counts connections.
+    number: u64,
     /// Whether the connection has failed; held while a frame is written, so frames stay whole.
     broken: Mutex<bool>,
 }
 
 impl Answers {
+    /// Which connection it is: later ones have larger numbers.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Sends one frame. Tells whether all of it was taken.
     pub(crate) fn send(&self, frame: &[u8]) -> bool {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,12 +65,13 @@ fn write_all(connection: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Serves a connection to its end.
-pub(super) fn serve(agent: &Arc<Agent>, connection: OwnedFd) {
+/// Serves a connection, the `number`th, to its end.
+pub(super) fn serve(agent: &Arc<Agent>, connection: OwnedFd, number: u64) {
     // Without the limit a host that stops reading would hold the thread that waits for processes.
     let _ = sockopt::set_socket_timeout(&connection, sockopt::Timeout::Send, Some(STALLED));
     let answers = Arc::new(Answers {
         connection,
+        number,
         broken: Mutex::new(false),
     });
     if let Err(reason) = read(agent, &answers) {

@@ -1,50 +1,83 @@
-//! `ExecuteProcess`: what is run, in which surroundings, and where its stdio goes.
+//! `ExecuteProcess` outside of containers: what is run, in which surroundings, and where its stdio
+//! goes.
+//!
+//! A process of the VM itself may have an `OciProcess` as well: it has what the protocol's own
+//! parameters lack (user, limits, the terminal's size), and each of its members wins.
 
 use std::{
-    collections::BTreeMap,
     io,
     os::{fd::OwnedFd, unix::fs::PermissionsExt as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use opengcs_bridge::message::{ExecuteSettings, ProcessParameters};
+use opengcs_bridge::message::{
+    ConsoleSize, ExecuteSettings, OciProcess, ProcessParameters, StdioPorts,
+};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{Agent, Outcome, console::Console, failed, invalid};
-use crate::sys;
+use self::identity::Identity;
+use super::{
+    Agent, Outcome,
+    console::Console,
+    failed, invalid,
+    processes::{Resize, Started},
+};
+use crate::{
+    sys::{self, Surroundings},
+    transport::Dial,
+};
+
+pub(super) mod identity;
+mod limits;
 
 /// Where programs are looked for when the request's environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Starts a process outside any container, and gives its number.
-pub(super) fn execute(agent: &Agent, settings: ExecuteSettings) -> Outcome<u32> {
-    let ports = settings.stdio;
-    let parameters = settings.process_parameters.0;
-    let mut command = command(&parameters)?;
+/// The connections of a process's standard input, output and error, where there are any.
+pub(super) type Streams = [Option<OwnedFd>; 3];
 
+/// Dials the host for the streams that are wanted, in the order that hosts expect.
+pub(super) fn dial(
+    dialer: &dyn Dial,
+    parameters: &ProcessParameters,
+    ports: StdioPorts,
+) -> Outcome<Streams> {
     let dial = |wanted: bool, port: u32, name: &str| -> Outcome<Option<OwnedFd>> {
         if !wanted || port == 0 {
             return Ok(None);
         }
-        let connection = agent.dialer.dial(port);
+        let connection = dialer.dial(port);
         connection.map(Some).map_err(|error| {
             failed(format!(
                 "connect {name} to port {port} of the host: {error}"
             ))
         })
     };
-    let stdin = dial(parameters.create_stdin_pipe, ports.stdin, "stdin")?;
-    let stdout = dial(parameters.create_stdout_pipe, ports.stdout, "stdout")?;
-    let stderr = dial(parameters.create_stderr_pipe, ports.stderr, "stderr")?;
+    Ok([
+        dial(parameters.create_stdin_pipe, ports.stdin, "stdin")?,
+        dial(parameters.create_stdout_pipe, ports.stdout, "stdout")?,
+        dial(parameters.create_stderr_pipe, ports.stderr, "stderr")?,
+    ])
+}
 
-    let console = if parameters.emulate_console {
+/// Starts a process outside any container, and gives its number.
+pub(super) fn execute(agent: &Agent, settings: &ExecuteSettings) -> Outcome<u32> {
+    let parameters = &settings.process_parameters.0;
+    let plan = Plan::read(parameters)?;
+    let mut command = plan.command()?;
+    let [stdin, stdout, stderr] = dial(&*agent.dialer, parameters, settings.stdio)?;
+
+    let console = if plan.terminal {
         // A terminal has one output: the host sees the end of the other at once.
         drop(stderr);
-        let console =
-            Console::open().map_err(|error| failed(format!("open a terminal: {error}")))?;
-        console
-            .attach(&mut command)
-            .map_err(|error| failed(format!("open a terminal: {error}")))?;
+        let opened = Console::open().and_then(|console| {
+            console.resize(plan.size)?;
+            let owner = plan.identity.as_ref().map(|identity| identity.uid);
+            console.attach(&mut command, owner)?;
+            Ok(console)
+        });
+        let console = opened.map_err(|error| failed(format!("open a terminal: {error}")))?;
         Some((console, stdin, stdout))
     } else {
         command.stdin(stdio(stdin));
@@ -52,16 +85,15 @@ pub(super) fn execute(agent: &Agent, settings: ExecuteSettings) -> Outcome<u32> 
         command.stderr(stdio(stderr));
         None
     };
-    sys::new_session(&mut command, console.is_some());
+    sys::surround(&mut command, plan.surroundings());
     let spawned = command.spawn();
     // The process alone holds its streams now: they end when it does.
     let program = command.get_program().to_string_lossy().into_owned();
     drop(command);
-    let child = spawned.map_err(|error| failed(format!("start {program}: {error}")))?;
+    let mut child = spawned.map_err(|error| failed(format!("start {program}: {error}")))?;
     let pid = child.id();
-    let terminal = console.as_ref().map(|(console, ..)| console.terminal());
-    if let Err(failure) = agent.processes.insert(pid, terminal) {
-        let mut child = child;
+    let resize = console.as_ref().map(|(console, ..)| console.resizer());
+    if let Err(failure) = take_in(agent, pid, resize) {
         let _ = child.kill();
         let _ = child.wait();
         return Err(failure);
@@ -74,39 +106,144 @@ pub(super) fn execute(agent: &Agent, settings: ExecuteSettings) -> Outcome<u32> 
     Ok(pid)
 }
 
-fn stdio(connection: Option<OwnedFd>) -> Stdio {
-    connection.map_or_else(Stdio::null, Stdio::from)
+fn take_in(agent: &Agent, pid: u32, resize: Option<Resize>) -> Outcome<()> {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let child = number
+        .ok_or(rustix::io::Errno::SRCH)
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+        .map_err(|error| failed(format!("watch process {pid}: {error}")))?;
+    agent.processes.insert(Started {
+        pid,
+        child,
+        target: None,
+        container: None,
+        resize,
+        ended: None,
+    })
 }
 
-fn command(parameters: &ProcessParameters) -> Outcome<Command> {
-    let words = words(parameters)?;
-    let (name, arguments) = words
-        .split_first()
-        .filter(|(name, _)| !name.is_empty())
-        .ok_or_else(|| invalid("there is no command to run"))?;
-    let folder = match parameters.working_directory.as_str() {
-        "" => "/",
-        folder => folder,
-    };
-    let metadata = std::fs::metadata(folder)
-        .map_err(|error| failed(format!("working directory {folder}: {error}")))?;
-    if !metadata.is_dir() {
-        return Err(failed(format!(
-            "working directory {folder}: not a directory"
-        )));
+/// What is asked for, out of both descriptions of it.
+struct Plan {
+    words: Vec<String>,
+    folder: String,
+    environment: Vec<(String, String)>,
+    terminal: bool,
+    size: ConsoleSize,
+    identity: Option<Identity>,
+    surroundings: Surroundings,
+}
+
+impl Plan {
+    fn read(parameters: &ProcessParameters) -> Outcome<Self> {
+        let oci = OciProcess::parse(&parameters.oci_process)
+            .map_err(|error| opengcs_bridge::Failure::from(&error))?;
+        if !oci.capabilities.is_null() {
+            return Err(invalid(
+                "capabilities are for processes in containers; this one runs outside",
+            ));
+        }
+        let identity = identity(&oci)?;
+        let words = if oci.args.is_empty() {
+            words(parameters)?
+        } else {
+            oci.args
+        };
+        let mut environment: Vec<(String, String)> = if oci.env.is_empty() {
+            parameters.environment.clone().into_iter().collect()
+        } else {
+            oci.env.iter().map(|variable| split(variable)).collect()
+        };
+        check_environment(&environment)?;
+        let home = identity.as_ref().and_then(|identity| identity.home.clone());
+        if let Some(home) = home
+            && !environment.iter().any(|(name, _)| name == "HOME")
+        {
+            environment.push(("HOME".to_owned(), home));
+        }
+        let folders = [oci.cwd, parameters.working_directory.clone()];
+        let folder = folders.into_iter().find(|folder| !folder.is_empty());
+        let surroundings = Surroundings {
+            terminal: false,
+            identity: identity.as_ref().map(Identity::numbers),
+            limits: limits::read(&oci.rlimits)?,
+            umask: oci.user.umask,
+            oom_score_adj: oci.oom_score_adj.map(|score| score.to_string()),
+            no_new_privileges: oci.no_new_privileges,
+        };
+        Ok(Self {
+            words,
+            folder: folder.unwrap_or_else(|| "/".to_owned()),
+            environment,
+            terminal: parameters.emulate_console || oci.terminal,
+            size: oci.console_size,
+            identity,
+            surroundings,
+        })
     }
-    check_environment(&parameters.environment)?;
-    let path = parameters.environment.get("PATH").map(String::as_str);
-    let program = find(name, path.unwrap_or(DEFAULT_PATH), Path::new(folder))
-        .map_err(|error| failed(format!("start {name}: {error}")))?;
-    let mut command = Command::new(program);
-    command
-        .arg0(name)
-        .args(arguments)
-        .current_dir(folder)
-        .env_clear()
-        .envs(&parameters.environment);
-    Ok(command)
+
+    fn command(&self) -> Outcome<Command> {
+        let (name, arguments) = self
+            .words
+            .split_first()
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| invalid("there is no command to run"))?;
+        let folder = self.folder.as_str();
+        let metadata = std::fs::metadata(folder)
+            .map_err(|error| failed(format!("working directory {folder}: {error}")))?;
+        if !metadata.is_dir() {
+            return Err(failed(format!(
+                "working directory {folder}: not a directory"
+            )));
+        }
+        let path = self.environment.iter().rfind(|(name, _)| name == "PATH");
+        let path = path.map_or(DEFAULT_PATH, |(_, path)| path);
+        let program = find(name, path, Path::new(folder))
+            .map_err(|error| failed(format!("start {name}: {error}")))?;
+        let mut command = Command::new(program);
+        command
+            .arg0(name)
+            .args(arguments)
+            .current_dir(folder)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Ok(command)
+    }
+
+    fn surroundings(self) -> Surroundings {
+        Surroundings {
+            terminal: self.terminal,
+            ..self.surroundings
+        }
+    }
+}
+
+/// `None`: nobody in particular, which is root.
+fn identity(oci: &OciProcess) -> Outcome<Option<Identity>> {
+    let user = &oci.user;
+    if user.username.is_empty() {
+        let identity = Identity {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.additional_gids.clone(),
+            home: None,
+        };
+        let root = user.uid == 0 && user.gid == 0 && user.additional_gids.is_empty();
+        return Ok((!root).then_some(identity));
+    }
+    let lists = identity::lists(Path::new("/"))
+        .map_err(|error| failed(format!("read the users of the VM: {error}")))?;
+    let mut found = identity::look_up(&user.username, &lists).map_err(failed)?;
+    found.groups.extend(&user.additional_gids);
+    Ok(Some(found))
+}
+
+fn split(variable: &str) -> (String, String) {
+    let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+    (name.to_owned(), value.to_owned())
+}
+
+fn stdio(connection: Option<OwnedFd>) -> Stdio {
+    connection.map_or_else(Stdio::null, Stdio::from)
 }
 
 fn words(parameters: &ProcessParameters) -> Outcome<Vec<String>> {
@@ -117,8 +254,8 @@ fn words(parameters: &ProcessParameters) -> Outcome<Vec<String>> {
         .ok_or_else(|| invalid("the command line has a quote or a backslash without its end"))
 }
 
-fn check_environment(environment: &BTreeMap<String, String>) -> Outcome<()> {
-    for name in environment.keys() {
+fn check_environment(environment: &[(String, String)]) -> Outcome<()> {
+    for (name, _) in environment {
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(invalid(format!(
                 "{name:?} is not the name of an environment variable"
@@ -177,7 +314,8 @@ mod tests {
             assert!(words(&parameters(bad)).is_err(), "{bad}");
         }
         for empty in ["", "  ", "''"] {
-            assert!(command(&parameters(empty)).is_err(), "{empty}");
+            let plan = Plan::read(&parameters(empty)).unwrap();
+            assert!(plan.command().is_err(), "{empty}");
         }
     }
 
@@ -201,8 +339,40 @@ mod tests {
     #[test]
     fn names_of_the_environment_are_checked() {
         for name in ["", "A=B", "A\0"] {
-            let environment = [(name.to_owned(), String::new())].into();
+            let environment = [(name.to_owned(), String::new())];
             assert!(check_environment(&environment).is_err());
         }
+    }
+
+    #[test]
+    fn each_member_of_the_oci_process_wins() {
+        let mut both = parameters("from the line");
+        both.working_directory = "/tmp".to_owned();
+        both.environment = [("A".to_owned(), "1".to_owned())].into();
+        both.oci_process = serde_json::json!({"consoleSize": {"height": 5, "width": 6}});
+        let plan = Plan::read(&both).unwrap();
+        assert_eq!(plan.words, ["from", "the", "line"]);
+        assert_eq!((plan.size.height, plan.size.width), (5, 6));
+        assert!(plan.identity.is_none() && plan.folder == "/tmp");
+        both.oci_process = serde_json::json!({
+            "args": ["b"], "env": ["B=2=3", "C"], "cwd": "/", "terminal": true,
+            "user": {"uid": 7, "gid": 8, "additionalGids": [9]}
+        });
+        let plan = Plan::read(&both).unwrap();
+        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(plan.environment, [variable("B", "2=3"), variable("C", "")]);
+        assert!(plan.words == ["b"] && plan.folder == "/" && plan.terminal);
+        let identity = plan.identity.unwrap();
+        assert_eq!((identity.uid, identity.gid), (7, 8));
+        assert_eq!(identity.groups, [9]);
+    }
+
+    #[test]
+    fn what_only_containers_have_is_refused() {
+        let mut capable = parameters("true");
+        capable.oci_process = serde_json::json!({"capabilities": {"bounding": []}});
+        assert!(Plan::read(&capable).is_err());
+        capable.oci_process = serde_json::json!({"args": "true"});
+        assert!(Plan::read(&capable).is_err());
     }
 }

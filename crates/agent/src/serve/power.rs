@@ -38,7 +38,7 @@ impl Power {
         match self {
             Self::Process => {
                 for pid in processes.running() {
-                    let _ = processes.signal(pid, Signal::KILL.as_raw());
+                    let _ = processes.signal(None, pid, Signal::KILL.as_raw());
                 }
                 parting();
                 std::process::exit(0);

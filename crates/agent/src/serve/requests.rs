@@ -31,9 +31,14 @@ pub(super) fn serve(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: Ticket, 
     }
     match request {
         Request::WaitForProcess(wait) => {
-            agent
-                .processes
-                .wait(wait.process_id, wait.timeout_in_ms, answers, ticket);
+            let container = wait.base.container();
+            agent.processes.wait(
+                container,
+                wait.process_id,
+                wait.timeout_in_ms,
+                answers,
+                ticket,
+            );
         }
         Request::ExecuteProcess(_) | Request::ModifySettings(_) | Request::DumpStacks(_) => {
             serve_apart(agent, answers, &ticket, request);
@@ -108,22 +113,26 @@ fn catch(body: impl FnOnce() -> Outcome<Response>) -> Outcome<Response> {
 fn answer(agent: &Agent, request: Request) -> Outcome<Response> {
     match request {
         Request::ExecuteProcess(request) => {
-            let process_id = execute::execute(agent, request.settings)?;
+            let process_id = execute::execute(agent, &request.settings)?;
             Ok(Response::Executed(ExecuteResponse {
                 process_id,
                 ..ExecuteResponse::default()
             }))
         }
         Request::SignalProcess(request) => {
+            let container = request.base.container();
+            let number = request.options.signal;
             agent
                 .processes
-                .signal(request.process_id, request.options.signal)?;
+                .signal(container, request.process_id, number)?;
             Ok(done())
         }
         Request::ResizeConsole(request) => {
+            let container = request.base.container();
+            let (rows, columns) = (request.height, request.width);
             agent
                 .processes
-                .resize(request.process_id, request.height, request.width)?;
+                .resize(container, request.process_id, rows, columns)?;
             Ok(done())
         }
         Request::GetProperties(request) => Ok(Response::Properties(PropertiesResponse {

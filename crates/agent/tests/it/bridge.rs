@@ -45,6 +45,24 @@ fn an_exit_while_nobody_is_connected_is_kept() {
 }
 
 #[test]
+fn an_exit_code_that_was_lost_with_its_connection_is_given_again() {
+    let mut host = Host::negotiated();
+    let pid = host
+        .execute_at(command(&["sh", "-c", "exit 9"]), Default::default())
+        .unwrap();
+    // The answer is on its way when the connection goes: this host never reads it.
+    host.send(&wait(pid, WAIT_FOREVER));
+    host.call(&Request::Start(plain())).unwrap();
+    host.reconnect();
+    host.negotiate();
+    assert_eq!(host.wait(pid).unwrap(), 9);
+    assert_eq!(host.wait(pid).unwrap_err().result, HResult::NOT_FOUND);
+    host.reconnect();
+    host.negotiate();
+    assert_eq!(host.wait(pid).unwrap(), 9);
+}
+
+#[test]
 fn the_log_is_lines_of_json() {
     let host = Host::connected();
     let mut log = BufReader::new(accept(&host.log));

@@ -113,3 +113,13 @@ fn it_works_without_streams() {
     let pid = host.execute_at(parameters, Default::default()).unwrap();
     assert_eq!(host.wait(pid).unwrap(), 6);
 }
+
+#[test]
+fn it_has_its_size_from_the_start() {
+    let mut host = Host::negotiated();
+    let mut parameters = terminal("stty size");
+    parameters.oci_process = serde_json::json!({"consoleSize": {"height": 30, "width": 90}});
+    let streams = host.execute(parameters).unwrap();
+    assert_eq!(text(streams.stdout.unwrap()), "30 90\r\n");
+    assert_eq!(host.wait(streams.pid).unwrap(), 0);
+}

@@ -1,7 +1,7 @@
 //! Processes outside any container.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::Shutdown,
 };
 
@@ -252,4 +252,75 @@ fn many_at_once_are_not_confused() {
     for (n, id) in waits {
         assert_eq!(host.exit_code(id).unwrap(), n);
     }
+}
+
+fn oci(document: serde_json::Value) -> ProcessParameters {
+    ProcessParameters {
+        create_stdout_pipe: true,
+        oci_process: document,
+        ..ProcessParameters::default()
+    }
+}
+
+#[test]
+fn limits_folder_and_rights_come_from_the_oci_process() {
+    let mut host = Host::negotiated();
+    let script = "ulimit -n; ulimit -Hn; pwd; umask; grep NoNewPrivs /proc/self/status; \
+                  cat /proc/self/oom_score_adj; env | grep ONE";
+    let streams = host
+        .execute(oci(serde_json::json!({
+            "args": ["sh", "-c", script],
+            "env": ["PATH=/usr/bin:/bin", "ONE=1"],
+            "cwd": "/tmp",
+            "user": {"uid": 0, "gid": 0, "umask": 0o027},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 300, "soft": 200}],
+            "noNewPrivileges": true,
+            "oomScoreAdj": 500
+        })))
+        .unwrap();
+    assert_eq!(
+        text(streams.stdout.unwrap()),
+        "200\n300\n/tmp\n0027\nNoNewPrivs:\t1\n500\nONE=1\n"
+    );
+    assert_eq!(host.wait(streams.pid).unwrap(), 0);
+}
+
+#[test]
+fn odd_oci_processes_are_refused_with_the_reason() {
+    let mut host = Host::negotiated();
+    for (document, words) in [
+        (
+            serde_json::json!({"args": ["true"], "user": {"username": "no-such-user"}}),
+            "no-such-user",
+        ),
+        (
+            serde_json::json!({"args": ["true"], "rlimits": [{"type": "RLIMIT_ODD"}]}),
+            "RLIMIT_ODD",
+        ),
+        (
+            serde_json::json!({"args": ["true"], "capabilities": {}}),
+            "capabilities",
+        ),
+        (serde_json::json!({"args": "true"}), "OCI process"),
+    ] {
+        let failure = host.execute(oci(document)).map(drop).unwrap_err();
+        assert!(failure.message.contains(words), "{failure}");
+    }
+}
+
+#[test]
+fn a_killed_process_takes_along_what_it_has_started() {
+    let mut host = Host::negotiated();
+    let mut parameters = shell("sleep 1000 & echo $!; wait");
+    parameters.create_stderr_pipe = false;
+    let streams = host.execute(parameters).unwrap();
+    let mut stdout = BufReader::new(streams.stdout.unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    host.signal(streams.pid, 9).unwrap();
+    assert_eq!(host.wait(streams.pid).unwrap(), 137);
+    // The other held the stream as well: its end is the end of both.
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
 }

@@ -52,6 +52,12 @@ impl RequestType {
         Self::default()
     }
 
+    /// [`RequestType::UPDATE`] as a value.
+    #[must_use]
+    pub fn update() -> Self {
+        Self(Self::UPDATE.to_owned())
+    }
+
     /// [`RequestType::REMOVE`] as a value.
     #[must_use]
     pub fn remove() -> Self {
@@ -94,6 +100,8 @@ pub enum Modification {
     CombinedLayers(CombinedLayers),
     /// A folder of the host.
     MappedDirectory(MappedDirectory),
+    /// What a container may use.
+    ContainerConstraints(ContainerConstraints),
     /// A resource of the protocol whose settings are not read here.
     Other,
 }
@@ -105,16 +113,16 @@ impl Modification {
             Self::ScsiDevice(_) => "SCSIDevice",
             Self::CombinedLayers(_) => "CombinedLayers",
             Self::MappedDirectory(_) => "MappedDirectory",
+            Self::ContainerConstraints(_) => "ContainerConstraints",
             Self::Other => "",
         }
     }
 }
 
 /// Resources of the protocol whose settings are not read here.
-const OTHER: [&str; 7] = [
+const OTHER: [&str; 6] = [
     "VPMemDevice",
     "Network",
-    "ContainerConstraints",
     "SecurityPolicy",
     "SecurityPolicyFragment",
     "VPCIDevice",
@@ -132,6 +140,7 @@ impl ModifySettings {
             Modification::ScsiDevice(settings) => serde_json::to_value(settings),
             Modification::CombinedLayers(settings) => serde_json::to_value(settings),
             Modification::MappedDirectory(settings) => serde_json::to_value(settings),
+            Modification::ContainerConstraints(settings) => serde_json::to_value(settings),
             Modification::Other => Ok(Value::Null),
         };
         Ok(Self {
@@ -160,6 +169,9 @@ impl ModifySettings {
             "SCSIDevice" => Modification::ScsiDevice(read(name, &self.settings)?),
             "CombinedLayers" => Modification::CombinedLayers(read(name, &self.settings)?),
             "MappedDirectory" => Modification::MappedDirectory(read(name, &self.settings)?),
+            "ContainerConstraints" => {
+                Modification::ContainerConstraints(read(name, &self.settings)?)
+            }
             _ if OTHER.contains(&name) => Modification::Other,
             _ => {
                 return Err(Error::new(
@@ -298,4 +310,13 @@ pub struct MappedDirectory {
     /// Do not write to it.
     #[serde(skip_serializing_if = "is_zero")]
     pub read_only: bool,
+}
+
+/// What a container may use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ContainerConstraints {
+    /// The OCI specification's `linux.resources`.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub linux: Value,
 }

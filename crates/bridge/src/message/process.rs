@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
 use super::{Nested, RequestBase, ResponseBase, is_zero};
+use crate::UTILITY_VM_ID;
 
 /// Starts a process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,16 +73,30 @@ pub struct ProcessParameters {
     /// Connect its standard error.
     #[serde(skip_serializing_if = "is_zero", rename = "CreateStdErrPipe")]
     pub create_stderr_pipe: bool,
-    /// Run it outside any container. Some hosts spell it differently, which Go does not mind.
+    /// Run it outside any container. Some hosts spell it differently, which Go does not mind, and
+    /// some name the VM in it instead of saying `true`.
     #[serde(
         skip_serializing_if = "is_zero",
         rename = "CreateInUtilityVM",
-        alias = "CreateInUtilityVm"
+        alias = "CreateInUtilityVm",
+        deserialize_with = "in_utility_vm"
     )]
     pub create_in_utility_vm: bool,
     /// For a container's further processes: the OCI process.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub oci_process: Value,
+}
+
+/// `true`, or the id of the VM itself.
+fn in_utility_vm<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Bool(outside) => Ok(outside),
+        Value::String(id) if id.is_empty() => Ok(false),
+        Value::String(id) if id == UTILITY_VM_ID => Ok(true),
+        _ => Err(de::Error::custom(
+            "CreateInUtilityVM is a truth value or the id of the VM itself",
+        )),
+    }
 }
 
 /// A process has been started.
@@ -155,4 +170,28 @@ pub struct ResizeRequest {
     pub height: u16,
     /// In columns.
     pub width: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outside_is_said_by_truth_or_by_the_id_of_the_vm() {
+        for (text, outside) in [
+            ("true", Some(true)),
+            ("false", Some(false)),
+            (r#""00000000-0000-0000-0000-000000000000""#, Some(true)),
+            (r#""""#, Some(false)),
+            (r#""c1""#, None),
+            ("1", None),
+        ] {
+            for name in ["CreateInUtilityVM", "CreateInUtilityVm"] {
+                let text = format!(r#"{{"{name}":{text}}}"#);
+                let parsed: Option<ProcessParameters> = serde_json::from_str(&text).ok();
+                let parsed = parsed.map(|parsed| parsed.create_in_utility_vm);
+                assert_eq!(parsed, outside, "{text}");
+            }
+        }
+    }
 }

@@ -14,6 +14,7 @@ use crate::progress::Progress;
 use crate::signals::Stopped;
 use crate::size::Size;
 use crate::stdio;
+use crate::sys::{Resized, Terminal};
 
 /// Exit code: opengcs itself failed, as with docker run.
 pub(crate) const OWN_FAILURE: u8 = 125;
@@ -36,6 +37,8 @@ Examples:
   opengcs run --disk layer.vhd:/mnt/l:ro -- ls -l /mnt/l
   opengcs run --disk scratch.vhdx:/data --memory 1G -- sh -c 'echo hello > /data/file'
   echo hello | opengcs run -i -- wc -c
+  opengcs run -it -- sh
+  opengcs run -u 1000:1000 -- id
   opengcs run -o lcow.timeout=60 -- cat /proc/cpuinfo
 
 Exit codes: the command's own; 128+n when signal n ended it; 125 opengcs failed, 126 the command
@@ -57,9 +60,15 @@ pub(crate) struct Run {
     /// The folder in the VM in which the command starts
     #[arg(short, long, value_name = "FOLDER", default_value = "/")]
     workdir: String,
+    /// Run the command as this user of the VM, by name or number; root by default
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
     /// Send stdin to the command; without this, its stdin is empty
     #[arg(short, long)]
     interactive: bool,
+    /// Give the command a terminal; its output and its errors are then one stream
+    #[arg(short, long)]
+    tty: bool,
     /// Set an option of the VM: lcow.kirdpath (the data folder), lcow.kernel, lcow.initrd,
     /// lcow.vhdx, lcow.bootparameters, lcow.timeout (seconds)
     #[arg(short = 'o', long = "option", value_name = "lcow.KEY=VALUE")]
@@ -166,16 +175,40 @@ impl Run {
     }
 
     async fn execute(&self, vm: &UtilityVm, spec: ProcessSpec, context: &Context) -> Result<u8> {
-        let stdin = stdio::Stdin::open(self.interactive, context)?;
-        let ran = vm
-            .run_process_with(spec, stdin, stdio::stdout(), stdio::stderr())
-            .await;
-        match ran {
+        let terminal = self.tty.then(Terminal::size).flatten();
+        let spec = match terminal {
+            Some((rows, columns)) => spec.terminal_size(rows, columns),
+            None => spec,
+        };
+        let ran = async {
+            let process = vm.run_process(spec).await?;
+            // What is typed is the command's from here on, Ctrl-C too.
+            let raw = (self.tty && self.interactive).then(Terminal::raw);
+            let handle = process.handle();
+            let resizing = async {
+                let mut resized = Resized::listen();
+                while self.tty && resized.next().await {
+                    if let Some((rows, columns)) = Terminal::size() {
+                        // The next size comes with the next resize.
+                        let _ = handle.resize(rows, columns).await;
+                    }
+                }
+                std::future::pending::<()>().await;
+            };
+            let stdin = stdio::Stdin::open(self.interactive, context)?;
+            let status = tokio::select! {
+                status = process.run(stdin, stdio::stdout(), stdio::stderr()) => status?,
+                () = resizing => unreachable!("it goes on for ever"),
+            };
+            drop(raw);
+            Ok::<_, anyhow::Error>(status)
+        };
+        match ran.await {
             // A process's exit code has eight bits.
             Ok(status) => Ok(u8::try_from(status.code() & 0xff).unwrap_or(u8::MAX)),
             Err(error) => {
-                let code = Code(failure_code(&error));
-                Err(anyhow::Error::new(error).context(code))
+                let code = error.downcast_ref().map_or(OWN_FAILURE, failure_code);
+                Err(error.context(Code(code)))
             }
         }
     }
@@ -222,7 +255,16 @@ impl Run {
     fn spec(&self) -> Result<ProcessSpec> {
         let mut spec = ProcessSpec::new(self.command.clone())
             .current_dir(&self.workdir)
-            .stdin(self.interactive);
+            .stdin(self.interactive)
+            .terminal(self.tty);
+        if let Some(user) = &self.user {
+            spec = spec.user(user);
+        }
+        if self.tty
+            && let Ok(kind) = std::env::var("TERM")
+        {
+            spec = spec.env("TERM", kind);
+        }
         for word in &self.env {
             match word.split_once('=') {
                 Some(("", _)) => {

@@ -41,3 +41,34 @@ pub(crate) fn stdin() -> io::Result<File> {
 pub(crate) fn stdout() -> io::Result<File> {
     Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
 }
+
+/// Terminals are left as they are here.
+pub(crate) struct Terminal;
+
+impl Terminal {
+    /// Not known.
+    pub(crate) fn size() -> Option<(u16, u16)> {
+        None
+    }
+
+    /// As it is.
+    pub(crate) fn raw() -> Self {
+        Self
+    }
+}
+
+/// Nobody tells here when the terminal has another size.
+pub(crate) struct Resized;
+
+impl Resized {
+    /// Nothing to listen to.
+    pub(crate) fn listen() -> Self {
+        Self
+    }
+
+    /// It will never be told.
+    #[allow(clippy::unused_async, reason = "it waits elsewhere")]
+    pub(crate) async fn next(&mut self) -> bool {
+        false
+    }
+}

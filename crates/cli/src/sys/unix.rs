@@ -1,4 +1,4 @@
-//! Signals, and waiting for input, on Unix.
+//! Signals, the terminal, and waiting for input, on Unix.
 
 use std::fs::File;
 use std::io;
@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const HANGUP: u8 = 1;
@@ -58,4 +59,57 @@ pub(crate) fn stdin() -> io::Result<File> {
 /// Standard output without the buffer that the standard library puts before it.
 pub(crate) fn stdout() -> io::Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
+
+/// The terminal that stdin is, in raw mode until this is dropped; nothing when it is none.
+pub(crate) struct Terminal {
+    before: Option<Termios>,
+}
+
+impl Terminal {
+    /// How many rows and columns the terminal has that stdout is, if it is one.
+    pub(crate) fn size() -> Option<(u16, u16)> {
+        let size = tcgetwinsize(io::stdout()).ok()?;
+        (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+    }
+
+    /// Has every key go through as it is.
+    pub(crate) fn raw() -> Self {
+        let before = tcgetattr(io::stdin()).ok().filter(|before| {
+            let mut raw = before.clone();
+            raw.make_raw();
+            tcsetattr(io::stdin(), OptionalActions::Now, &raw).is_ok()
+        });
+        Self { before }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
+        }
+    }
+}
+
+/// Tells when the terminal has another size.
+pub(crate) struct Resized {
+    signal: Option<Signal>,
+}
+
+impl Resized {
+    /// Begins to listen.
+    pub(crate) fn listen() -> Self {
+        Self {
+            signal: signal(SignalKind::window_change()).ok(),
+        }
+    }
+
+    /// Waits for it; false when it will never be told.
+    pub(crate) async fn next(&mut self) -> bool {
+        match &mut self.signal {
+            Some(signal) => signal.recv().await.is_some(),
+            None => false,
+        }
+    }
 }

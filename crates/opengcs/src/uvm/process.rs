@@ -1,25 +1,29 @@
 //! How a process in the VM is described, started, fed, read and waited for.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use opengcs_bridge::FIRST_STDIO_PORT;
 use opengcs_bridge::message::{
-    ExecuteRequest, ExecuteSettings, Nested, Request, RequestBase, ResizeRequest, StdioPorts,
+    ExecuteRequest, ExecuteSettings, Nested, ProcessParameters, Request, RequestBase, StdioPorts,
 };
 use opengcs_machine::{Listener, Port, Stream};
 
-use super::{UtilityVm, machine_error};
+use super::{Inner, UtilityVm, machine_error};
 use crate::error::{Error, ErrorKind, Result};
 
 mod control;
 mod run;
+mod signal;
 mod spec;
 mod stdio;
 
 use control::Control;
+pub use control::ProcessHandle;
 pub use run::Output;
 pub(in crate::uvm) use run::read_bounded;
+pub use signal::Signal;
 pub use spec::ProcessSpec;
 pub use stdio::{ProcessInput, ProcessOutput};
 
@@ -64,7 +68,8 @@ impl fmt::Display for ExitStatus {
 ///
 /// Take the streams out to use them in other tasks. A process whose output is connected and that
 /// nobody reads stands still when the pipe is full, as anywhere. Dropping the handle closes the
-/// streams; the process goes on unless [`ProcessSpec::kill_on_drop`] was set.
+/// streams and kills the process, unless [`ProcessSpec::kill_on_drop`] was told otherwise;
+/// [`close`](Self::close) lets it go on.
 #[derive(Debug)]
 pub struct Process {
     /// Its standard input; closing or dropping it is the process's end of file.
@@ -94,57 +99,73 @@ impl UtilityVm {
     pub async fn run_process(&self, command: impl Into<ProcessSpec>) -> Result<Process> {
         let spec = command.into();
         spec.check()?;
-        self.inner.link.alive()?;
-        let mut listeners = StdioListeners::open(self, &spec)?;
-        let request = Request::ExecuteProcess(ExecuteRequest {
-            base: RequestBase::utility_vm(),
-            settings: ExecuteSettings {
-                process_parameters: Nested(spec.parameters()),
-                stdio: listeners.ports(),
-            },
-        });
-        let inner = &self.inner;
-        let control = control::start(inner, request, spec.shown()).await?;
-        // From here on a dropped future kills the process, which nobody would know of otherwise.
-        let mut process = Process {
-            stdin: None,
-            stdout: None,
-            stderr: None,
-            control,
-        };
-        let accepted = tokio::time::timeout(inner.timeout(), listeners.accept()).await;
-        let [stdin, stdout, stderr] = match accepted {
-            Ok(Ok(streams)) => streams,
-            Ok(Err(error)) => {
-                return Err(Error::new(
-                    ErrorKind::ConnectionLost,
-                    format!("the streams of {:?} did not come up", spec.shown()),
-                )
-                .caused_by(error));
-            }
-            Err(_) => {
-                return Err(Error::new(
-                    ErrorKind::Timeout,
-                    format!(
-                        "the agent did not connect the streams of {:?}",
-                        spec.shown()
-                    ),
-                ));
-            }
-        };
-        process.stdin = stdin.map(ProcessInput::new);
-        process.stdout = stdout.map(ProcessOutput::new);
-        process.stderr = stderr.map(ProcessOutput::new);
-        process.control.kill_on_drop = spec.kill_on_drop;
-        Ok(process)
+        let parameters = spec.parameters()?;
+        start(&self.inner, RequestBase::utility_vm(), &spec, parameters).await
     }
+}
+
+/// Starts a process of the VM or of a container, and connects its streams.
+pub(in crate::uvm) async fn start(
+    inner: &Arc<Inner>,
+    base: RequestBase,
+    spec: &ProcessSpec,
+    parameters: ProcessParameters,
+) -> Result<Process> {
+    inner.link.alive()?;
+    let mut listeners = StdioListeners::open(inner, &parameters)?;
+    let request = Request::ExecuteProcess(ExecuteRequest {
+        base,
+        settings: ExecuteSettings {
+            process_parameters: Nested(parameters),
+            stdio: listeners.ports(),
+        },
+    });
+    let control = control::start(inner, request, spec.shown()).await?;
+    // From here on a dropped future kills the process, which nobody would know of otherwise.
+    let mut process = Process {
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        control,
+    };
+    let accepted = tokio::time::timeout(inner.timeout(), listeners.accept()).await;
+    let [stdin, stdout, stderr] = match accepted {
+        Ok(Ok(streams)) => streams,
+        Ok(Err(error)) => {
+            return Err(Error::new(
+                ErrorKind::ConnectionLost,
+                format!("the streams of {:?} did not come up", spec.shown()),
+            )
+            .caused_by(error));
+        }
+        Err(_) => {
+            return Err(Error::new(
+                ErrorKind::Timeout,
+                format!(
+                    "the agent did not connect the streams of {:?}",
+                    spec.shown()
+                ),
+            ));
+        }
+    };
+    process.stdin = stdin.map(ProcessInput::new);
+    process.stdout = stdout.map(ProcessOutput::new);
+    process.stderr = stderr.map(ProcessOutput::new);
+    process.control.kill_on_drop = spec.kill_on_drop;
+    Ok(process)
 }
 
 impl Process {
     /// Its id in the VM.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.control.id
+        self.control.handle.id
+    }
+
+    /// The process without its streams, for other tasks.
+    #[must_use]
+    pub fn handle(&self) -> ProcessHandle {
+        self.control.handle.clone()
     }
 
     /// Waits until it has ended. Its standard input is closed first, if it is still here. Every byte
@@ -154,7 +175,7 @@ impl Process {
     /// The VM has ended, or the agent no longer knows the process.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         self.stdin = None;
-        self.control.wait().await
+        self.control.handle.wait().await
     }
 
     /// How it has ended, if it has.
@@ -162,48 +183,34 @@ impl Process {
     /// # Errors
     /// As for [`wait`](Self::wait).
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        let outcome = self.control.exit.borrow().clone();
-        outcome
-            .map(|outcome| self.control.known(outcome))
-            .transpose()
+        let handle = &self.control.handle;
+        let outcome = handle.exit.borrow().clone();
+        outcome.map(|outcome| handle.known(outcome)).transpose()
     }
 
-    /// Kills it (SIGKILL). A process that has ended is left alone.
+    /// As [`ProcessHandle::kill`].
     ///
     /// # Errors
     /// The agent does not serve that, or the VM has ended.
     pub async fn kill(&self) -> Result<()> {
-        const SIGKILL: i32 = 9;
-        if self.control.exit.borrow().is_some() {
-            return Ok(());
-        }
-        match self.signal(SIGKILL).await {
-            // It ended in the meantime.
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
-        }
+        self.control.handle.kill().await
     }
 
-    /// Sends it a signal, by Linux's number.
+    /// As [`ProcessHandle::signal`].
     ///
     /// # Errors
-    /// The number is none, the process has ended, the agent does not serve that, or the VM has ended.
-    pub async fn signal(&self, signal: i32) -> Result<()> {
-        self.control.signal(signal).await
+    /// There is no such signal, the process has ended, the agent does not serve that, or the VM has
+    /// ended.
+    pub async fn signal(&self, signal: impl Into<Signal>) -> Result<()> {
+        self.control.handle.signal(signal).await
     }
 
-    /// Tells its terminal how large the user's is.
+    /// As [`ProcessHandle::resize`].
     ///
     /// # Errors
     /// It has no terminal, the agent does not serve that, or the VM has ended.
     pub async fn resize(&self, rows: u16, columns: u16) -> Result<()> {
-        let request = Request::ResizeConsole(ResizeRequest {
-            base: RequestBase::utility_vm(),
-            process_id: self.control.id,
-            height: rows,
-            width: columns,
-        });
-        self.control.ask(&request, "resize the terminal of").await
+        self.control.handle.resize(rows, columns).await
     }
 
     /// Closes its streams and lets go of it; it goes on in the VM.
@@ -219,12 +226,16 @@ struct StdioListeners {
 }
 
 impl StdioListeners {
-    fn open(vm: &UtilityVm, spec: &ProcessSpec) -> Result<Self> {
-        let wanted = [spec.stdin, spec.stdout, spec.stderr && !spec.terminal];
+    fn open(inner: &Inner, parameters: &ProcessParameters) -> Result<Self> {
+        let wanted = [
+            parameters.create_stdin_pipe,
+            parameters.create_stdout_pipe,
+            parameters.create_stderr_pipe,
+        ];
         let mut each = [None, None, None];
         for (listener, wanted) in each.iter_mut().zip(wanted) {
             if wanted {
-                *listener = Some(vm.listen_for_stdio()?);
+                *listener = Some(inner.listen_for_stdio()?);
             }
         }
         Ok(Self { each })
@@ -253,11 +264,11 @@ impl StdioListeners {
     }
 }
 
-impl UtilityVm {
+impl Inner {
     fn listen_for_stdio(&self) -> Result<Listener> {
         /// Ports of the streams of processes that still run are passed over.
         const TRIES: usize = 4096;
-        let next: &AtomicU32 = &self.inner.next_port;
+        let next: &AtomicU32 = &self.next_port;
         for _ in 0..TRIES {
             let port = next.fetch_add(1, Ordering::Relaxed);
             if port < FIRST_STDIO_PORT {
@@ -265,7 +276,7 @@ impl UtilityVm {
                 next.store(FIRST_STDIO_PORT, Ordering::Relaxed);
                 continue;
             }
-            match self.inner.machine.listen(Port(port)) {
+            match self.machine.listen(Port(port)) {
                 Ok(listener) => return Ok(listener),
                 Err(error) if error.kind() == opengcs_machine::ErrorKind::PortInUse => {}
                 Err(error) => {

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use opengcs_bridge::WAIT_FOREVER;
 use opengcs_bridge::message::{
-    ExecuteRequest, ExecuteSettings, Nested, ProcessParameters, Request, RequestBase, Response,
-    SignalOptions, SignalRequest, StdioPorts, WaitRequest,
+    ExecuteRequest, ExecuteSettings, Nested, ProcessParameters, Request, RequestBase,
+    ResizeRequest, Response, SignalOptions, SignalRequest, StdioPorts, WaitRequest,
 };
 use tokio::sync::{oneshot, watch};
 
-use super::ExitStatus;
+use super::{ExitStatus, Signal};
+use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::uvm::link::Link;
 use crate::uvm::{Inner, kind_of_refusal, unexpected};
@@ -20,17 +21,28 @@ use crate::uvm::{Inner, kind_of_refusal, unexpected};
 /// How it ended, or why nobody knows.
 type Outcome = Result<ExitStatus, (ErrorKind, String)>;
 
-/// The part of a [`Process`] without its streams: to signal and to wait.
-pub(in crate::uvm) struct Control {
+/// A process without its streams: to signal it, to resize its terminal and to wait for it from
+/// anywhere. Copies are of the same process, and dropping one does nothing to it.
+#[derive(Clone)]
+pub struct ProcessHandle {
+    /// To whom requests about it go: the VM, or its container.
+    base: RequestBase,
     pub(super) id: u32,
-    pub(in crate::uvm) command: String,
-    pub(super) link: Link,
+    pub(super) command: String,
+    link: Link,
     pub(super) limit: Duration,
+    pub(super) environment: Environment,
     pub(super) exit: watch::Receiver<Option<Outcome>>,
+}
+
+/// The part of a [`Process`](super::Process) without its streams.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) handle: ProcessHandle,
     pub(super) kill_on_drop: bool,
 }
 
-impl fmt::Debug for Control {
+impl fmt::Debug for ProcessHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} ({})", self.id, self.command)
     }
@@ -40,6 +52,7 @@ impl fmt::Debug for Control {
 /// that nobody has asked for any more is killed, and not left alone in the guest.
 pub(super) async fn start(inner: &Arc<Inner>, request: Request, shown: String) -> Result<Control> {
     let (tell, told) = oneshot::channel();
+    let base = request.base().clone();
     let task = {
         let (inner, shown) = (Arc::clone(inner), shown.clone());
         tokio::spawn(async move {
@@ -48,7 +61,7 @@ pub(super) async fn start(inner: &Arc<Inner>, request: Request, shown: String) -
                 Response::Executed(response) => Ok(response.process_id),
                 _ => Err(unexpected("ExecuteProcess")),
             });
-            let control = started.map(|id| Control::new(&inner, id, shown));
+            let control = started.map(|id| Control::new(&inner, base, id, shown));
             // A control that nobody takes kills its process when it is dropped.
             drop(tell.send(control));
         })
@@ -67,9 +80,9 @@ pub(super) async fn start(inner: &Arc<Inner>, request: Request, shown: String) -
 
 /// Waits in the guest until the process ends; over every reconnection, because processes outlive
 /// connections.
-async fn wait_for(link: Link, id: u32, exit: watch::Sender<Option<Outcome>>) {
+async fn wait_for(link: Link, base: RequestBase, id: u32, exit: watch::Sender<Option<Outcome>>) {
     let request = Request::WaitForProcess(WaitRequest {
-        base: RequestBase::utility_vm(),
+        base,
         process_id: id,
         timeout_in_ms: WAIT_FOREVER,
     });
@@ -88,29 +101,23 @@ async fn wait_for(link: Link, id: u32, exit: watch::Sender<Option<Outcome>>) {
     exit.send_replace(Some(outcome));
 }
 
-fn signal_request(id: u32, signal: i32) -> Request {
+fn signal_request(base: RequestBase, id: u32, signal: Signal) -> Request {
     Request::SignalProcess(SignalRequest {
-        base: RequestBase::utility_vm(),
+        base,
         process_id: id,
-        options: SignalOptions { signal },
+        options: SignalOptions {
+            signal: signal.number(),
+        },
     })
 }
 
-/// Kills a process that nobody waits for.
-async fn kill(link: Link, id: u32, limit: Duration) {
-    const SIGKILL: i32 = 9;
-    if let Err(error) = link
-        .request(&signal_request(id, SIGKILL), Some(limit))
-        .await
-        && kind_of_refusal(&error) == ErrorKind::Unsupported
-    {
-        kill_in_guest(&link, id, SIGKILL, limit).await;
-    }
-}
-
 /// Signals a process by the guest's own `kill`. Gives whether that went well.
-async fn kill_in_guest(link: &Link, id: u32, signal: i32, limit: Duration) -> bool {
-    let command = ["kill".to_owned(), format!("-{signal}"), id.to_string()];
+async fn kill_in_guest(link: &Link, id: u32, signal: Signal, limit: Duration) -> bool {
+    let command = [
+        "kill".to_owned(),
+        format!("-{}", signal.number()),
+        id.to_string(),
+    ];
     let execute = Request::ExecuteProcess(ExecuteRequest {
         base: RequestBase::utility_vm(),
         settings: ExecuteSettings {
@@ -142,21 +149,37 @@ async fn kill_in_guest(link: &Link, id: u32, signal: i32, limit: Duration) -> bo
 
 impl Control {
     /// Watches a process that has been started, and kills it when dropped, until told otherwise.
-    fn new(inner: &Inner, id: u32, command: String) -> Self {
+    fn new(inner: &Inner, base: RequestBase, id: u32, command: String) -> Self {
         let (sender, exit) = watch::channel(None);
-        let waiter = tokio::spawn(wait_for(inner.link.clone(), id, sender));
-        inner.keep(waiter.abort_handle());
+        let waiter = wait_for(inner.link.clone(), base.clone(), id, sender);
+        inner.keep(tokio::spawn(waiter).abort_handle());
         Self {
-            id,
-            command,
-            link: inner.link.clone(),
-            limit: inner.timeout(),
-            exit,
+            handle: ProcessHandle {
+                base,
+                id,
+                command,
+                link: inner.link.clone(),
+                limit: inner.timeout(),
+                environment: inner.config.environment.clone(),
+                exit,
+            },
             kill_on_drop: true,
         }
     }
+}
 
-    pub(super) async fn wait(&self) -> Result<ExitStatus> {
+impl ProcessHandle {
+    /// Its id in the VM.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// The VM has ended, or the agent no longer knows the process.
+    pub async fn wait(&self) -> Result<ExitStatus> {
         let mut exit = self.exit.clone();
         let outcome = match exit.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
@@ -168,6 +191,58 @@ impl Control {
                 "the VM was dropped by its owner".into(),
             ))
         }))
+    }
+
+    /// Kills it (SIGKILL), and with it what it has started as far as that is still in its process
+    /// group. A process that has ended is left alone.
+    ///
+    /// # Errors
+    /// The agent does not serve that, or the VM has ended.
+    pub async fn kill(&self) -> Result<()> {
+        if self.exit.borrow().is_some() {
+            return Ok(());
+        }
+        match self.signal(Signal::KILL).await {
+            // It ended in the meantime.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Sends it a signal, by name or number.
+    ///
+    /// # Errors
+    /// There is no such signal, the process has ended, the agent does not serve that, or the VM has
+    /// ended.
+    pub async fn signal(&self, signal: impl Into<Signal>) -> Result<()> {
+        let signal = signal.into();
+        signal.check()?;
+        let request = signal_request(self.base.clone(), self.id, signal);
+        match self.ask(&request, "signal").await {
+            // Some agents signal only what runs in containers.
+            Err(error) if error.kind() == ErrorKind::Unsupported && self.base.is_utility_vm() => {
+                if kill_in_guest(&self.link, self.id, signal, self.limit).await {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Tells its terminal how large the user's is, in characters.
+    ///
+    /// # Errors
+    /// It has no terminal, the agent does not serve that, or the VM has ended.
+    pub async fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let request = Request::ResizeConsole(ResizeRequest {
+            base: self.base.clone(),
+            process_id: self.id,
+            height: rows,
+            width: columns,
+        });
+        self.ask(&request, "resize the terminal of").await
     }
 
     /// Why the process ended without a status, when that turns out within a moment: a stream that
@@ -186,26 +261,7 @@ impl Control {
         })
     }
 
-    pub(super) async fn signal(&self, signal: i32) -> Result<()> {
-        if !(1..=64).contains(&signal) {
-            return Err(Error::invalid(format!(
-                "{signal} is no signal; Linux has 1 to 64"
-            )));
-        }
-        match self.ask(&signal_request(self.id, signal), "signal").await {
-            // Some agents signal only what runs in containers.
-            Err(error) if error.kind() == ErrorKind::Unsupported => {
-                if kill_in_guest(&self.link, self.id, signal, self.limit).await {
-                    Ok(())
-                } else {
-                    Err(error)
-                }
-            }
-            outcome => outcome,
-        }
-    }
-
-    pub(super) async fn ask(&self, request: &Request, what: &str) -> Result<()> {
+    async fn ask(&self, request: &Request, what: &str) -> Result<()> {
         match self.link.request(request, Some(self.limit)).await {
             Ok(_) => Ok(()),
             Err(error) => Err(Error::new(
@@ -219,11 +275,16 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        if !self.kill_on_drop || self.exit.borrow().is_some() {
+        if !self.kill_on_drop || self.handle.exit.borrow().is_some() {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(kill(self.link.clone(), self.id, self.limit));
+            let handle = self.handle.clone();
+            runtime.spawn(async move {
+                if let Err(error) = handle.kill().await {
+                    tracing::debug!(%error, "a process that nobody waits for was not killed");
+                }
+            });
         }
     }
 }

@@ -49,7 +49,7 @@ impl UtilityVm {
         stderr: impl AsyncWrite + Send + Unpin,
     ) -> Result<ExitStatus> {
         let process = self.run_process(command.into().kill_on_drop(true)).await?;
-        self.pump(process, stdin, stdout, stderr).await
+        process.run(stdin, stdout, stderr).await
     }
 
     /// Runs a process to its end without input and keeps what it wrote, at most `limit` bytes of each
@@ -74,16 +74,25 @@ impl UtilityVm {
             stderr: stderr.bytes,
         })
     }
+}
 
-    async fn pump(
-        &self,
-        mut process: Process,
+impl Process {
+    /// Runs it to its end: feeds it `stdin` and writes what it says to `stdout` and `stderr`, all
+    /// three at once, as far as its streams are still here. Every byte of its outputs is written
+    /// before this returns.
+    ///
+    /// # Errors
+    /// `stdin` cannot be read or an output cannot be written (the process is killed then, unless it
+    /// is to be kept), or the VM has ended.
+    pub async fn run(
+        self,
         mut stdin: impl AsyncRead + Send + Unpin,
         mut stdout: impl AsyncWrite + Send + Unpin,
         mut stderr: impl AsyncWrite + Send + Unpin,
     ) -> Result<ExitStatus> {
-        let environment = &self.inner.config.environment;
-        let (id, command) = (process.id(), process.control.command.clone());
+        let mut process = self;
+        let handle = process.handle();
+        let (id, environment, command) = (handle.id, &handle.environment, &handle.command);
         let log =
             |name: &str| DataLog::new(format!("{name} of process {id} ({command})"), environment);
         let progress = watch::Sender::new(0_u64);
@@ -114,7 +123,7 @@ impl UtilityVm {
         };
         let status = loop {
             tokio::select! {
-                status = process.control.wait() => break status?,
+                status = handle.wait() => break status?,
                 outcome = &mut feed, if !fed => {
                     outcome.map_err(|error| failed("cannot read what goes to the standard input", error))?;
                     fed = true;
@@ -123,8 +132,7 @@ impl UtilityVm {
                     if let Err(error) = outcome {
                         return Err(match error {
                             CopyError::Write(error) => failed("cannot write the output", error),
-                            CopyError::Read(error) => process
-                                .control
+                            CopyError::Read(error) => handle
                                 .why_ended()
                                 .await
                                 .unwrap_or_else(|| failed("cannot read the output", error)),
@@ -143,7 +151,7 @@ impl UtilityVm {
                     CopyError::Write(error) => failed("cannot write the output", error),
                     CopyError::Read(error) => failed("cannot read the output", error),
                 })?,
-                () = silence(seen, self.inner.timeout()) => {
+                () = silence(seen, handle.limit) => {
                     tracing::warn!(%command, "its children keep its output open; the wait is given up");
                 }
             }

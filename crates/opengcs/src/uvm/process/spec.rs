@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use opengcs_bridge::message::ProcessParameters;
+use opengcs_bridge::message::{ConsoleSize, OciProcess, OciRlimit, OciUser, ProcessParameters};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::uvm::shortened;
 
 /// The folders in which programs are looked for, as the seed has them.
@@ -14,7 +14,7 @@ const USUAL_FOLDER: &str = "/bin";
 /// What to run in the VM.
 ///
 /// The environment is `PATH` with the usual folders, the working directory `/bin`; all three streams
-/// are connected.
+/// are connected. It runs as root, and ends with its [`Process`](super::Process) handle.
 ///
 /// ```
 /// use opengcs::ProcessSpec;
@@ -31,6 +31,10 @@ pub struct ProcessSpec {
     pub(super) stdout: bool,
     pub(super) stderr: bool,
     pub(super) terminal: bool,
+    size: ConsoleSize,
+    user: Option<String>,
+    no_new_privileges: bool,
+    limits: Vec<OciRlimit>,
     pub(super) kill_on_drop: bool,
 }
 
@@ -50,7 +54,11 @@ impl ProcessSpec {
             stdout: true,
             stderr: true,
             terminal: false,
-            kill_on_drop: false,
+            size: ConsoleSize::default(),
+            user: None,
+            no_new_privileges: false,
+            limits: Vec::new(),
+            kill_on_drop: true,
         }
     }
 
@@ -113,7 +121,48 @@ impl ProcessSpec {
         self
     }
 
-    /// Kills it when its [`Process`](super::Process) is dropped before it has ended.
+    /// The size of its terminal from the start, in characters.
+    #[must_use]
+    pub fn terminal_size(mut self, rows: u16, columns: u16) -> Self {
+        self.size = ConsoleSize {
+            height: rows,
+            width: columns,
+        };
+        self
+    }
+
+    /// Whom it runs as: `user` or `user:group`, each by name or number, as the guest's own lists have
+    /// them. Without a group it is the user's own, with all groups that name the user. By default
+    /// it is root.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Lets it gain no rights by running other programs, such as those that run as their owner.
+    #[must_use]
+    pub fn no_new_privileges(mut self, none: bool) -> Self {
+        self.no_new_privileges = none;
+        self
+    }
+
+    /// Sets a resource limit by its name in Linux, such as `NOFILE`: the soft one, and the hard one
+    /// to which it may be raised; `u64::MAX` is "none".
+    #[must_use]
+    pub fn limit(mut self, name: impl AsRef<str>, soft: u64, hard: u64) -> Self {
+        let name = name.as_ref().to_ascii_uppercase();
+        let name = name.strip_prefix("RLIMIT_").unwrap_or(&name);
+        self.limits.push(OciRlimit {
+            kind: format!("RLIMIT_{name}"),
+            hard,
+            soft,
+        });
+        self
+    }
+
+    /// Whether it is killed when its [`Process`](super::Process) is dropped before it has ended, as
+    /// it is by default. One that is kept has no streams any more.
     #[must_use]
     pub fn kill_on_drop(mut self, kill: bool) -> Self {
         self.kill_on_drop = kill;
@@ -143,13 +192,14 @@ impl ProcessSpec {
         let nul = |text: &String| text.contains('\0');
         if all.into_iter().any(nul)
             || nul(&self.folder)
+            || self.user.as_ref().is_some_and(nul)
             || self
                 .environment
                 .iter()
                 .any(|(name, value)| nul(name) || nul(value))
         {
             return Err(Error::invalid(format!(
-                "the command {:?}, its environment or its working directory has a NUL in it",
+                "the command {:?}, its environment, user or working directory has a NUL in it",
                 self.shown()
             )));
         }
@@ -165,25 +215,76 @@ impl ProcessSpec {
         Ok(())
     }
 
-    pub(super) fn parameters(&self) -> ProcessParameters {
-        let (command_line, command_args) = match &self.words {
-            Words::Line(line) => (line.clone(), Vec::new()),
-            Words::List(words) => (String::new(), words.clone()),
-        };
+    /// What the agent is told of a process of the VM itself.
+    ///
+    /// Agents that know nothing of users and limits pass over the OCI process. One that restricts the
+    /// process therefore has the command in it and nowhere else: such an agent finds nothing to run,
+    /// instead of running it with all rights.
+    pub(super) fn parameters(&self) -> Result<ProcessParameters> {
+        let restricted = self.user.is_some() || self.no_new_privileges || !self.limits.is_empty();
+        let mut parameters = self.streams();
+        parameters.create_in_utility_vm = true;
+        if restricted {
+            parameters.oci_process = document(&self.oci_process()?)?;
+            return Ok(parameters);
+        }
+        match &self.words {
+            Words::Line(line) => parameters.command_line.clone_from(line),
+            Words::List(words) => parameters.command_args.clone_from(words),
+        }
+        parameters.working_directory.clone_from(&self.folder);
+        parameters.environment.clone_from(&self.environment);
+        parameters.emulate_console = self.terminal;
+        if self.size != ConsoleSize::default() {
+            parameters.oci_process = document(&OciProcess {
+                console_size: self.size,
+                ..OciProcess::default()
+            })?;
+        }
+        Ok(parameters)
+    }
+
+    /// Only which streams are connected.
+    pub(in crate::uvm) fn streams(&self) -> ProcessParameters {
         ProcessParameters {
-            command_line,
-            command_args,
-            working_directory: self.folder.clone(),
-            environment: self.environment.clone(),
-            emulate_console: self.terminal,
             create_stdin_pipe: self.stdin,
             create_stdout_pipe: self.stdout,
             // A terminal has one output.
             create_stderr_pipe: self.stderr && !self.terminal,
-            create_in_utility_vm: true,
             ..ProcessParameters::default()
         }
     }
+
+    /// All of it but the streams, as containers' processes are described.
+    fn oci_process(&self) -> Result<OciProcess> {
+        let args = match &self.words {
+            Words::List(words) => words.clone(),
+            Words::Line(line) => shlex::split(line).ok_or_else(|| {
+                Error::invalid("the command line has a quote or a backslash without its end")
+            })?,
+        };
+        let variable = |(name, value): (&String, &String)| format!("{name}={value}");
+        Ok(OciProcess {
+            terminal: self.terminal,
+            console_size: self.size,
+            user: OciUser {
+                username: self.user.clone().unwrap_or_default(),
+                ..OciUser::default()
+            },
+            args,
+            env: self.environment.iter().map(variable).collect(),
+            cwd: self.folder.clone(),
+            rlimits: self.limits.clone(),
+            no_new_privileges: self.no_new_privileges,
+            ..OciProcess::default()
+        })
+    }
+}
+
+fn document(process: &OciProcess) -> Result<serde_json::Value> {
+    serde_json::to_value(process).map_err(|error| {
+        Error::new(ErrorKind::Protocol, "a process has no JSON form").caused_by(error)
+    })
 }
 
 impl From<&str> for ProcessSpec {

@@ -179,6 +179,9 @@ impl RunningGuest {
         } else {
             parameters.command_args.clone()
         };
+        if words.is_empty() {
+            return Err(Failure::new(HResult::FAIL, "there is no command"));
+        }
         let mut known = vec!["cat", "exit", "say", "hang", "slow", "die", "exportSandbox"];
         if self.kind == Guest::Foreign {
             known.push("kill");

@@ -155,6 +155,50 @@ async fn a_start_that_is_given_up_leaves_no_process() {
 }
 
 #[tokio::test]
+async fn a_dropped_process_is_killed_unless_it_is_to_be_kept() {
+    let bench = Bench::new();
+    let machine = Fake::new(Guest::Foreign);
+    let vm = bench.start(&machine).await.unwrap();
+    let kept = vm
+        .run_process(ProcessSpec::line("hang").kill_on_drop(false))
+        .await
+        .unwrap();
+    let closed = vm.run_process("hang").await.unwrap();
+    let dropped = vm.run_process("hang").await.unwrap();
+    let exit = |id: u32| machine.processes.lock().unwrap()[&id].subscribe();
+    let (kept_exit, closed_exit) = (exit(kept.id()), exit(closed.id()));
+    let mut dropped_exit = exit(dropped.id());
+    drop(kept);
+    closed.close();
+    drop(dropped);
+    let killed = dropped_exit.wait_for(Option::is_some);
+    tokio::time::timeout(Duration::from_secs(20), killed)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((*kept_exit.borrow(), *closed_exit.borrow()), (None, None));
+}
+
+#[tokio::test]
+async fn an_agent_that_knows_no_users_runs_nothing_as_root_instead() {
+    let bench = Bench::new();
+    let (_machine, vm) = vm(&bench).await;
+    // This guest, as the one in Go, reads the protocol's own parameters alone.
+    for spec in [
+        ProcessSpec::new(["exit", "0"]).user("nobody"),
+        ProcessSpec::line("exit 0").no_new_privileges(true),
+        ProcessSpec::line("exit 0").limit("nofile", 1, 1),
+    ] {
+        let error = vm.run_process(spec).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::GuestRefused, "{error:?}");
+    }
+    let sized = ProcessSpec::line("exit 0").terminal_size(3, 4);
+    assert!(vm.output(sized, 0).await.unwrap().status.success());
+    let error = vm.run_process(ProcessSpec::line("exit '").user("a")).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
 async fn input_that_cannot_be_read_is_the_error() {
     struct Broken;
     impl tokio::io::AsyncRead for Broken {

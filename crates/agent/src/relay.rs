@@ -1,0 +1,170 @@
+//! Bytes between a process and the host, each way, until one of them has had enough.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    net::{SendFlags, send},
+    time::Timespec,
+};
+
+const BUFFER: usize = 64 << 10;
+
+/// How long output that has stopped coming is waited for when the process itself has ended: others
+/// may hold its streams open for ever.
+const LINGER: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+
+/// Carries what the host sends until its end. Tells whether that end came: else the process takes
+/// no more, or the connection broke.
+pub(crate) fn input(host: &OwnedFd, process: &OwnedFd) -> bool {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match rustix::io::read(host, &mut buffer) {
+            Ok(0) => return true,
+            Ok(size) => {
+                if write_all(process, buffer.get(..size).unwrap_or_default()).is_err() {
+                    return false;
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Carries what a process writes until its end, or until the host has gone; without a host it is
+/// dropped. When `ended` becomes readable the process has ended: what it wrote is still carried.
+pub(crate) fn output(process: &OwnedFd, host: Option<&OwnedFd>, ended: Option<&OwnedFd>) {
+    let mut buffer = vec![0; BUFFER];
+    let mut waiting = Waiting {
+        process,
+        host,
+        ended,
+        half_closed: false,
+    };
+    loop {
+        match waiting.next() {
+            Wanted::Output => {}
+            Wanted::Nothing => return,
+            Wanted::Again => continue,
+        }
+        match rustix::io::read(process, &mut buffer) {
+            // EIO: no process has the other side of the terminal open.
+            Ok(0) | Err(Errno::IO) => return,
+            Ok(size) => {
+                let output = buffer.get(..size).unwrap_or_default();
+                if host.is_some_and(|host| write_all(host, output).is_err()) {
+                    return;
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+enum Wanted {
+    Output,
+    Again,
+    Nothing,
+}
+
+struct Waiting<'a> {
+    process: &'a OwnedFd,
+    host: Option<&'a OwnedFd>,
+    /// Taken away when it has been seen.
+    ended: Option<&'a OwnedFd>,
+    half_closed: bool,
+}
+
+impl Waiting<'_> {
+    /// Waits for output, for the end of the process, or for the host to go.
+    fn next(&mut self) -> Wanted {
+        // The end of what the host sends is told once; that it has gone entirely is then asked for.
+        let second = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        let gone = PollFlags::HUP | PollFlags::ERR;
+        let watched = if self.half_closed {
+            PollFlags::empty()
+        } else {
+            PollFlags::RDHUP
+        };
+        let lingers = self.ended.is_none_or(has_ended);
+        let limit = match (self.ended, self.half_closed) {
+            (Some(_), _) if lingers => Some(&LINGER),
+            (_, true) => Some(&second),
+            (_, false) => None,
+        };
+        // A host that is not there is the process itself once more, watched for nothing.
+        let host = self.host.unwrap_or(self.process);
+        let host_flags = if self.host.is_some() {
+            watched
+        } else {
+            PollFlags::empty()
+        };
+        let mut polled = vec![
+            PollFd::new(self.process, PollFlags::IN),
+            PollFd::new(host, host_flags),
+        ];
+        if !lingers {
+            polled.extend(self.ended.map(|ended| PollFd::new(ended, PollFlags::IN)));
+        }
+        let count = match poll(&mut polled, limit) {
+            Ok(count) => count,
+            Err(Errno::INTR) => return Wanted::Again,
+            Err(_) => return Wanted::Nothing,
+        };
+        if count == 0 && self.ended.is_some() && lingers {
+            return Wanted::Nothing;
+        }
+        let revents = |index: usize| {
+            polled
+                .get(index)
+                .map_or(PollFlags::empty(), PollFd::revents)
+        };
+        let (output, host) = (!revents(0).is_empty(), revents(1));
+        if let Some(stdout) = self.host {
+            if host.intersects(gone) {
+                return Wanted::Nothing;
+            }
+            if self.half_closed || host.contains(PollFlags::RDHUP) {
+                self.half_closed = true;
+                if send(stdout.as_fd(), &[], SendFlags::NOSIGNAL) == Err(Errno::PIPE) {
+                    return Wanted::Nothing;
+                }
+            }
+        }
+        if output {
+            Wanted::Output
+        } else {
+            Wanted::Again
+        }
+    }
+}
+
+/// Whether what tells of the end has told it.
+fn has_ended(ended: &OwnedFd) -> bool {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut [PollFd::new(ended, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
+}
+
+/// Writes all of it, however often the call is interrupted.
+pub(crate) fn write_all(to: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(to, bytes) {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
