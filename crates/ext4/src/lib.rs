@@ -76,6 +76,8 @@ mod types;
 mod write;
 
 pub use error::{Error, ErrorKind, Result};
-pub use read::{DirEntry, Entries, Inode, JournalState, Reader, Segment, SegmentKind, Summary};
+pub use read::{
+    DirEntry, Entries, Inode, JournalState, Reader, Segment, SegmentKind, Segments, Summary,
+};
 pub use types::{BlockNo, Device, FileType, InodeNo, Metadata, Timestamp, Xattr};
 pub use write::{FileWriter, Finished, NodeId, Writer, WriterOptions};

@@ -16,7 +16,7 @@ mod xattr;
 
 use positioned_io::ReadAt;
 
-pub use self::content::{Segment, SegmentKind};
+pub use self::content::{Segment, SegmentKind, Segments};
 pub use self::directory::{DirEntry, Entries};
 pub use self::inode::Inode;
 pub use self::summary::{JournalState, Summary};
@@ -113,8 +113,8 @@ impl<R: ReadAt> Reader<R> {
     }
 
     /// Where a regular file has data and where holes: stretches that cover it from 0 to its size.
-    /// Preallocated blocks that were never written are holes.
-    pub fn segments(&self, file: &Inode) -> Result<Vec<Segment>> {
+    /// Preallocated blocks that were never written are holes. They are found as they are asked for.
+    pub fn segments<'a>(&'a self, file: &'a Inode) -> Result<Segments<'a, R>> {
         self.volume.segments(file)
     }
 

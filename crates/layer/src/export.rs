@@ -22,7 +22,7 @@ use crate::whiteout::{self, Marker};
 use crate::{Error, Result};
 
 pub(crate) use order::Order;
-use order::{Found, Frontier};
+use order::{Found, Frontier, Place};
 
 /// How much of a file is read at once.
 const BUFFER: usize = 128 << 10;
@@ -57,6 +57,9 @@ pub(crate) struct Facts {
     pub(crate) identity: (u64, u64),
 }
 
+/// A file's runs as they are found: there may be more of them than fit in memory.
+pub(crate) type Runs<'n> = Box<dyn Iterator<Item = Result<Run>> + 'n>;
+
 /// A tree to write.
 pub(crate) trait Source {
     /// A way to reach a node; a folder's children reach through it.
@@ -77,7 +80,7 @@ pub(crate) trait Source {
     fn children(&self, folder: &Self::Node) -> Result<Vec<(Vec<u8>, Self::Node)>>;
     fn link_target(&self, node: &Self::Node) -> Result<Vec<u8>>;
     /// The data runs of a file, ascending; empty ones left out.
-    fn runs(&self, node: &Self::Node, size: u64) -> Result<Vec<Run>>;
+    fn runs<'n>(&'n self, node: &'n Self::Node, size: u64) -> Result<Runs<'n>>;
     /// Reads at least one byte, unless the file ends at `offset`.
     fn read(&self, node: &Self::Node, offset: u64, buffer: &mut [u8]) -> Result<usize>;
 }
@@ -131,12 +134,19 @@ pub(crate) fn export<S: Source, W: Write>(
     Ok((output, written))
 }
 
+/// The first name of a node with several.
+struct First {
+    place: Place,
+    /// How many names are to come still.
+    left: u64,
+}
+
 struct Exporter<'a, S: Source, W> {
     source: &'a S,
     options: ExportOptions,
     encoder: Encoder<W>,
-    /// The path that a node with several names was written under.
-    first_names: HashMap<(u64, u64), Vec<u8>>,
+    /// What nodes with several names were written under, as long as they have names to come.
+    first_names: HashMap<(u64, u64), First>,
     /// The folders entered, because a damaged disk may lead in circles.
     folders: HashSet<(u64, u64)>,
     warnings: Warnings,
@@ -152,7 +162,7 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             return Err(Error::corrupt("the root is not a directory"));
         }
         let mut frontier = Frontier::new(self.source.order());
-        self.folder(&mut frontier, b"", root, facts)?;
+        self.folder(&mut frontier, None, root, facts)?;
         while let Some(found) = frontier.next() {
             let path = found.path();
             self.node(&mut frontier, path.clone(), &found)
@@ -170,8 +180,9 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         &mut self,
         frontier: &mut Frontier<S::Node>,
         path: Vec<u8>,
-        Found { name, node, .. }: &Found<S::Node>,
+        Found { place, node }: &Found<S::Node>,
     ) -> Result<()> {
+        let name = place.name();
         let mut facts = match self.source.facts(node) {
             Err(error) if S::LIVE && error.kind() == crate::ErrorKind::NotFound => {
                 self.warnings
@@ -181,7 +192,7 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             facts => facts?,
         };
         if facts.file_type == FileType::Directory {
-            return self.folder(frontier, &path, node, facts);
+            return self.folder(frontier, Some(place), node, facts);
         }
         if self.options.whiteouts == DiskWhiteouts::Oci {
             let state = whiteout::take_overlay_xattrs(&mut facts.metadata.xattrs);
@@ -202,13 +213,23 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             return Ok(());
         }
         if facts.links > 1 {
-            if let Some(first) = self.first_names.get(&facts.identity) {
+            let identity = facts.identity;
+            if let Some(first) = self.first_names.get_mut(&identity) {
                 let mut entry = entry(path, EntryKind::HardLink, facts);
-                entry.link = first.clone();
+                entry.link = first.place.path();
                 entry.xattrs.clear();
+                first.left = first.left.saturating_sub(1);
+                // More names than a node says it has are a live tree's, or a damaged one's.
+                if first.left == 0 && !S::LIVE {
+                    self.first_names.remove(&identity);
+                }
                 return self.start(&entry);
             }
-            self.first_names.insert(facts.identity, path.clone());
+            let first = First {
+                place: place.clone(),
+                left: facts.links - 1,
+            };
+            self.first_names.insert(identity, first);
         }
         let kind = match facts.file_type {
             FileType::Symlink => EntryKind::Symlink,
@@ -236,10 +257,11 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
     fn folder(
         &mut self,
         frontier: &mut Frontier<S::Node>,
-        path: &[u8],
+        place: Option<&Place>,
         node: &S::Node,
         mut facts: Facts,
     ) -> Result<()> {
+        let path = place.map(Place::path).unwrap_or_default();
         if !self.folders.insert(facts.identity) {
             return Err(Error::corrupt(
                 "the directory is in the tree more than once",
@@ -259,11 +281,11 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         let shown = if path.is_empty() {
             b".".to_vec()
         } else {
-            path.to_vec()
+            path.clone()
         };
         self.start(&entry(shown, EntryKind::Directory, facts))?;
         if opaque {
-            let mut marker = path.to_vec();
+            let mut marker = path;
             if !marker.is_empty() {
                 marker.push(b'/');
             }
@@ -272,7 +294,7 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
             marker.mtime = mtime;
             self.start(&marker)?;
         }
-        frontier.add(path, children, |node| self.source.number(node));
+        frontier.add(place, children, |node| self.source.number(node));
         Ok(())
     }
 
@@ -292,36 +314,53 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
 
     fn file(&mut self, node: &S::Node, mut entry: Entry) -> Result<()> {
         let size = entry.size;
-        let mut runs = if size > BUFFER as u64 || (self.options.sparse && size > 0) {
-            self.source.runs(node, size)?
-        } else if size > 0 {
+        let source = self.source;
+        if self.options.sparse && size > 0 {
+            if S::LIVE {
+                // What may change is looked at once.
+                let runs: Vec<Run> = source.runs(node, size)?.collect::<Result<_>>()?;
+                entry.runs = Some(runs.into());
+            }
+            let known = entry.runs.clone();
+            let runs = || -> Result<Runs<'_>> {
+                match &known {
+                    Some(runs) => Ok(Box::new(runs.iter().copied().map(Ok))),
+                    None => source.runs(node, size),
+                }
+            };
+            let mut stored = 0;
+            for run in runs()? {
+                stored += run?.length;
+            }
+            if stored < size {
+                self.entries += 1;
+                self.encoder.start_sparse(&entry, &runs)?;
+                for run in runs()? {
+                    self.copy(node, run?, &entry.path)?;
+                }
+                return Ok(());
+            }
+            entry.runs = None;
+        }
+        self.start(&entry)?;
+        // Holes of small files are not worth a look.
+        let runs: Runs<'_> = if size > BUFFER as u64 {
+            source.runs(node, size)?
+        } else {
             let all = Run {
                 offset: 0,
                 length: size,
             };
-            vec![all]
-        } else {
-            Vec::new()
+            Box::new(std::iter::once(Ok(all)))
         };
-        let stored: u64 = runs.iter().map(|run| run.length).sum();
-        let sparse = self.options.sparse && stored < size;
-        if sparse {
-            entry.runs = Some(runs.clone().into());
-        }
-        self.start(&entry)?;
         let mut position = 0;
-        runs.push(Run {
-            offset: size,
-            length: 0,
-        });
         for run in runs {
-            if !sparse {
-                self.encoder.zeros(run.offset - position)?;
-            }
+            let run = run?;
+            self.encoder.zeros(run.offset - position)?;
             self.copy(node, run, &entry.path)?;
             position = run.offset + run.length;
         }
-        Ok(())
+        self.encoder.zeros(size - position)
     }
 
     fn copy(&mut self, node: &S::Node, run: Run, path: &[u8]) -> Result<()> {

@@ -4,7 +4,7 @@ use opengcs_ext4::{FileType, Inode, InodeNo, Reader, SegmentKind};
 use positioned_io::ReadAt;
 
 use crate::error::from_ext4;
-use crate::export::{Facts, Order, Source};
+use crate::export::{Facts, Order, Runs, Source};
 use crate::tar::Run;
 use crate::{Error, Result};
 
@@ -114,16 +114,16 @@ impl<R: ReadAt> Source for Ext4Source<R> {
         self.reader.read_link(self.inode(node)?).map_err(from_ext4)
     }
 
-    fn runs(&self, node: &Node, _size: u64) -> Result<Vec<Run>> {
+    fn runs<'n>(&'n self, node: &'n Node, _size: u64) -> Result<Runs<'n>> {
         let segments = self.reader.segments(self.inode(node)?).map_err(from_ext4)?;
-        Ok(segments
-            .into_iter()
-            .filter(|segment| segment.kind == SegmentKind::Data && segment.length > 0)
-            .map(|segment| Run {
+        let runs = segments.filter_map(|segment| match segment {
+            Ok(segment) => (segment.kind == SegmentKind::Data).then_some(Ok(Run {
                 offset: segment.offset,
                 length: segment.length,
-            })
-            .collect())
+            })),
+            Err(error) => Some(Err(from_ext4(error))),
+        });
+        Ok(Box::new(runs))
     }
 
     fn read(&self, node: &Node, offset: u64, buffer: &mut [u8]) -> Result<usize> {

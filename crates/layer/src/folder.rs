@@ -14,7 +14,7 @@ use opengcs_ext4::{Device, FileType, Metadata, Timestamp, Xattr};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
-use crate::export::{Facts, Source};
+use crate::export::{Facts, Runs, Source};
 use crate::tar::Run;
 use crate::{Error, Result};
 
@@ -184,20 +184,22 @@ impl Source for FolderSource {
         }
     }
 
-    fn runs(&self, node: &Node, size: u64) -> Result<Vec<Run>> {
+    fn runs<'n>(&'n self, node: &'n Node, size: u64) -> Result<Runs<'n>> {
         let file = node.file()?;
-        let mut runs = Vec::new();
         let mut position = 0;
-        while position < size {
+        let mut next = move || {
+            if position >= size {
+                return Ok(None);
+            }
             let start = match rustix::fs::seek(file, SeekFrom::Data(position)) {
                 Ok(start) => start,
-                Err(Errno::NXIO) => break,
+                Err(Errno::NXIO) => return Ok(None),
                 // The file system does not tell: all of it is data.
                 Err(Errno::INVAL | Errno::OPNOTSUPP) => position,
                 Err(error) => return Err(cannot("cannot find the holes")(error)),
             };
             if start >= size {
-                break;
+                return Ok(None);
             }
             let end = match rustix::fs::seek(file, SeekFrom::Hole(start)) {
                 Ok(end) => end.min(size),
@@ -205,15 +207,15 @@ impl Source for FolderSource {
                 Err(error) => return Err(cannot("cannot find the holes")(error)),
             };
             if end <= start {
-                break;
+                return Ok(None);
             }
-            runs.push(Run {
+            position = end;
+            Ok(Some(Run {
                 offset: start,
                 length: end - start,
-            });
-            position = end;
-        }
-        Ok(runs)
+            }))
+        };
+        Ok(Box::new(std::iter::from_fn(move || next().transpose())))
     }
 
     fn read(&self, node: &Node, offset: u64, buffer: &mut [u8]) -> Result<usize> {

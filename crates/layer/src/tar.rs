@@ -98,7 +98,12 @@ mod tests {
     fn encode(entries: &[(Entry, Vec<u8>)]) -> Vec<u8> {
         let mut encoder = Encoder::new(Vec::new());
         for (entry, data) in entries {
-            encoder.start(entry).unwrap();
+            match &entry.runs {
+                Some(runs) => encoder
+                    .start_sparse(entry, &|| Ok(Box::new(runs.iter().copied().map(Ok))))
+                    .unwrap(),
+                None => encoder.start(entry).unwrap(),
+            }
             encoder.data(data).unwrap();
         }
         encoder.finish().unwrap().0

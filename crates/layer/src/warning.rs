@@ -7,6 +7,9 @@ use crate::error::Name;
 /// How many warnings are kept in words; more are only counted.
 const KEPT: usize = 100;
 
+/// The most bytes of a path or message that are kept: foreign names may have millions.
+const LONGEST: usize = 4 << 10;
+
 /// One thing that was left out or interpreted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
@@ -37,10 +40,14 @@ impl Warnings {
     pub(crate) fn push(&mut self, path: &[u8], message: impl Into<String>) {
         self.total += 1;
         if self.kept.len() < KEPT {
-            self.kept.push(Warning {
-                path: path.to_vec(),
-                message: message.into(),
-            });
+            let mut message = message.into();
+            if message.len() > LONGEST {
+                message.truncate(message.floor_char_boundary(LONGEST));
+                message.push('…');
+                message.shrink_to_fit();
+            }
+            let path = path.get(..LONGEST).unwrap_or(path).to_vec();
+            self.kept.push(Warning { path, message });
         }
     }
 

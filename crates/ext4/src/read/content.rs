@@ -3,7 +3,7 @@
 use positioned_io::ReadAt;
 
 use super::inode::Inode;
-use super::map::Run;
+use super::map::{Run, Runs, Window};
 use super::volume::Volume;
 use super::xattr::inline_rest;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,20 +36,77 @@ pub struct Segment {
     pub kind: SegmentKind,
 }
 
-/// Appends a stretch that ends at `end`, if it is not empty.
-fn extend(segments: &mut Vec<Segment>, end: u64, kind: SegmentKind) {
-    let offset = segments
-        .last()
-        .map_or(0, |last| last.offset.saturating_add(last.length));
-    let length = end.saturating_sub(offset);
-    match segments.last_mut() {
-        _ if length == 0 => {}
-        Some(last) if last.kind == kind => last.length = last.length.saturating_add(length),
-        _ => segments.push(Segment {
+/// A file's segments, found as they are asked for. The first error is the last item.
+#[derive(Debug)]
+pub struct Segments<'a, R> {
+    volume: &'a Volume<R>,
+    /// `None` for what lies in the inode, whole or in part.
+    runs: Option<Runs<'a, R>>,
+    /// The next data, from its first byte to before another, once it is known whole.
+    data: Option<(u64, u64)>,
+    /// The first run behind it.
+    ahead: Option<(u64, u64)>,
+    position: u64,
+    end: u64,
+}
+
+impl<R: ReadAt> Segments<'_, R> {
+    /// The next data, as one while it goes on in the file.
+    fn data(&mut self) -> Result<Option<(u64, u64)>> {
+        if let Some(data) = self.data.take() {
+            return Ok(Some(data));
+        }
+        let mut data = self.ahead.take();
+        while let Some(runs) = &mut self.runs {
+            let Some(run) = runs.next_run()? else {
+                self.runs = None;
+                break;
+            };
+            let start = self.volume.bytes(run.logical).min(self.end);
+            let end = self.volume.bytes(run.end()).min(self.end);
+            match &mut data {
+                Some((_, known)) if *known == start => *known = end,
+                Some(_) => {
+                    self.ahead = Some((start, end));
+                    break;
+                }
+                None => data = Some((start, end)),
+            }
+        }
+        Ok(data.filter(|(start, end)| start < end))
+    }
+
+    fn step(&mut self) -> Result<Option<Segment>> {
+        let offset = self.position;
+        if offset >= self.end {
+            return Ok(None);
+        }
+        let (end, kind) = match self.data()? {
+            Some((start, end)) if start <= offset => (end, SegmentKind::Data),
+            Some((start, end)) => {
+                self.data = Some((start, end));
+                (start, SegmentKind::Hole)
+            }
+            None => (self.end, SegmentKind::Hole),
+        };
+        self.position = end;
+        Ok(Some(Segment {
             offset,
-            length,
+            length: end.saturating_sub(offset),
             kind,
-        }),
+        }))
+    }
+}
+
+impl<R: ReadAt> Iterator for Segments<'_, R> {
+    type Item = Result<Segment>;
+
+    fn next(&mut self) -> Option<Result<Segment>> {
+        let step = self.step();
+        if step.is_err() {
+            self.position = self.end;
+        }
+        step.transpose()
     }
 }
 
@@ -58,25 +115,24 @@ impl<R: ReadAt> Volume<R> {
         self.geometry.offset(BlockNo(blocks))
     }
 
-    pub(super) fn segments(&self, inode: &Inode) -> Result<Vec<Segment>> {
+    pub(super) fn segments<'a>(&'a self, inode: &'a Inode) -> Result<Segments<'a, R>> {
         check_type(inode, FileType::File)?;
         inode.check_readable()?;
         let end = inode.size();
-        let mut segments = Vec::new();
-        if inode.is_inline() {
+        let (runs, inline) = if inode.is_inline() {
             let stored = wide(self.inline_data(inode)?.len());
-            extend(&mut segments, stored, SegmentKind::Data);
-            extend(&mut segments, end, SegmentKind::Hole);
-            return Ok(segments);
-        }
-        for run in self.runs(inode)?.iter() {
-            let hole_end = self.bytes(run.logical).min(end);
-            extend(&mut segments, hole_end, SegmentKind::Hole);
-            let data_end = self.bytes(run.end()).min(end);
-            extend(&mut segments, data_end, SegmentKind::Data);
-        }
-        extend(&mut segments, end, SegmentKind::Hole);
-        Ok(segments)
+            (None, Some((0, stored.min(end))))
+        } else {
+            (Some(self.runs_from(inode, 0)?), None)
+        };
+        Ok(Segments {
+            volume: self,
+            runs,
+            data: None,
+            ahead: inline,
+            position: 0,
+            end,
+        })
     }
 
     /// Reads a file's bytes, whatever its type; gives back how many there were.
@@ -94,11 +150,30 @@ impl<R: ReadAt> Volume<R> {
             }
             return Ok(length);
         }
-        let runs = self.runs(inode)?;
-        let block = offset >> self.geometry.block_shift;
-        let first = runs.partition_point(|run| run.end() <= block);
         let mut at = offset;
-        for run in runs.get(first..).unwrap_or_default() {
+        while !rest.is_empty() {
+            let window = self.window(inode, at >> self.geometry.block_shift)?;
+            let reach = size(self.bytes(window.to).saturating_sub(at));
+            let (now, later) = rest.split_at_mut(rest.len().min(reach.max(1)));
+            self.read_window(inode, &window, at, now)?;
+            at = at.saturating_add(wide(now.len()));
+            rest = later;
+        }
+        Ok(length)
+    }
+
+    fn read_window(
+        &self,
+        inode: &Inode,
+        window: &Window,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<()> {
+        let block = offset >> self.geometry.block_shift;
+        let first = window.runs.partition_point(|run| run.end() <= block);
+        let mut rest = buffer;
+        let mut at = offset;
+        for run in window.runs.get(first..).unwrap_or_default() {
             if rest.is_empty() {
                 break;
             }
@@ -114,7 +189,7 @@ impl<R: ReadAt> Volume<R> {
             rest = behind;
         }
         rest.fill(0);
-        Ok(length)
+        Ok(())
     }
 
     /// Reads bytes of a run, `skip` bytes from its start.
@@ -198,27 +273,4 @@ pub(super) fn check_type(inode: &Inode, wanted: FileType) -> Result<()> {
         _ => "not a regular file",
     };
     Err(Error::new(ErrorKind::WrongType, what).at_inode(inode.number()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn segments_are_coalesced_and_never_empty() {
-        let mut segments = Vec::new();
-        extend(&mut segments, 0, SegmentKind::Hole);
-        extend(&mut segments, 10, SegmentKind::Data);
-        extend(&mut segments, 10, SegmentKind::Hole);
-        extend(&mut segments, 15, SegmentKind::Data);
-        extend(&mut segments, 20, SegmentKind::Hole);
-        let found: Vec<_> = segments
-            .iter()
-            .map(|s| (s.offset, s.length, s.kind))
-            .collect();
-        assert_eq!(
-            found,
-            [(0, 15, SegmentKind::Data), (15, 5, SegmentKind::Hole)]
-        );
-    }
 }

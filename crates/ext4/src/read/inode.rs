@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use positioned_io::ReadAt;
 use zerocopy::FromBytes;
 
-use super::map::Run;
+use super::map::{LastWindow, Run};
 use super::volume::Volume;
 use crate::error::{Error, Result};
 use crate::format::feature::{Incompat, RoCompat};
@@ -21,8 +21,8 @@ const EXTRA_OFFSET: usize = BASE_SIZE;
 
 /// A file's inode, read and checked.
 ///
-/// It remembers where the file's data lies once that has been asked for, so keep it while reading
-/// and drop it afterwards.
+/// It remembers where some of the file's data lies once that has been asked for, so keep it while
+/// reading and drop it afterwards.
 #[derive(Clone, Debug)]
 pub struct Inode {
     number: InodeNo,
@@ -44,6 +44,7 @@ pub struct Inode {
     /// `i_atime` and `i_mtime` as on disk: an attribute's inode keeps other things there.
     pub(super) raw_times: (u32, u32),
     pub(super) runs: OnceLock<Arc<[Run]>>,
+    pub(super) window: LastWindow,
 }
 
 impl Inode {
@@ -276,6 +277,7 @@ impl<R: ReadAt> Volume<R> {
             extra_size,
             raw_times: (raw.i_atime.get(), raw.i_mtime.get()),
             runs: OnceLock::new(),
+            window: LastWindow::default(),
         };
         if matches!(
             file_type,

@@ -228,15 +228,16 @@ pub(crate) fn tree_of_folder(folder: &Path) -> Tree {
 /// damaged size must have made it so, the segments alone.
 pub(crate) fn content<R: ReadAt>(reader: &Reader<R>, inode: &Inode) -> Result<Vec<u8>> {
     if inode.size() > 256 << 20 {
-        return Ok(format!("{:?}", reader.segments(inode)?).into_bytes());
+        let segments = reader.segments(inode)?.collect::<Result<Vec<_>>>()?;
+        return Ok(format!("{segments:?}").into_bytes());
     }
     let mut bytes = Vec::new();
-    for Segment {
-        offset,
-        length,
-        kind,
-    } in reader.segments(inode)?
-    {
+    for segment in reader.segments(inode)? {
+        let Segment {
+            offset,
+            length,
+            kind,
+        } = segment?;
         assert_eq!(offset, bytes.len() as u64);
         let start = bytes.len();
         bytes.resize(start + usize::try_from(length).unwrap(), 0);

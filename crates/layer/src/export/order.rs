@@ -13,22 +13,52 @@ pub(crate) enum Order {
     Numbers,
 }
 
+/// A name in a folder. Folders have theirs in others, so that a deep tree's paths take no more memory
+/// than its names.
+#[derive(Clone)]
+pub(super) struct Place {
+    folder: Option<Rc<Place>>,
+    name: Box<[u8]>,
+}
+
+impl Place {
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The path from the root.
+    pub(super) fn path(&self) -> Vec<u8> {
+        let mut names = vec![&*self.name];
+        let mut folder = &self.folder;
+        while let Some(place) = folder {
+            names.push(&place.name);
+            folder = &place.folder;
+        }
+        names.reverse();
+        names.join(&b'/')
+    }
+}
+
+impl Drop for Place {
+    /// Lets go of what lies above one by one: a chain may be longer than the stack is deep.
+    fn drop(&mut self) {
+        let mut folder = self.folder.take();
+        while let Some(mut place) = folder.and_then(Rc::into_inner) {
+            folder = place.folder.take();
+        }
+    }
+}
+
 /// A name that leads to a node.
 pub(super) struct Found<N> {
-    /// The folder's path, empty for the root.
-    folder: Rc<[u8]>,
-    pub(super) name: Vec<u8>,
+    pub(super) place: Place,
     pub(super) node: N,
 }
 
 impl<N> Found<N> {
     /// The path from the root.
     pub(super) fn path(&self) -> Vec<u8> {
-        if self.folder.is_empty() {
-            self.name.clone()
-        } else {
-            [&self.folder, &b"/"[..], &self.name].concat()
-        }
+        self.place.path()
     }
 }
 
@@ -46,31 +76,35 @@ impl<N> Frontier<N> {
         }
     }
 
-    /// Adds what is in a folder. `number` tells a node's number.
+    /// Adds what is in a folder, the root without one. `number` tells a node's number.
     pub(super) fn add(
         &mut self,
-        folder: &[u8],
+        folder: Option<&Place>,
         children: Vec<(Vec<u8>, N)>,
         number: impl Fn(&N) -> u64,
     ) {
-        let folder: Rc<[u8]> = folder.into();
+        let folder = folder.map(|folder| Rc::new(folder.clone()));
         let mut found = children.into_iter().map(|(name, node)| Found {
-            folder: Rc::clone(&folder),
-            name,
+            place: Place {
+                folder: folder.clone(),
+                name: name.into(),
+            },
             node,
         });
         match self {
             Self::Names(levels) => {
                 let mut level: Vec<_> = found.collect();
-                level.sort_by(|a, b| a.name.cmp(&b.name));
+                level.sort_by(|a, b| a.place.name.cmp(&b.place.name));
                 levels.push(level.into_iter());
             }
-            Self::Numbers(heap) => heap.extend(found.by_ref().map(|found| {
-                Reverse(Numbered {
-                    number: number(&found.node),
-                    found,
-                })
-            })),
+            Self::Numbers(heap) => {
+                for found in found.by_ref() {
+                    heap.push(Reverse(Numbered {
+                        number: number(&found.node),
+                        found,
+                    }));
+                }
+            }
         }
     }
 
@@ -129,14 +163,14 @@ mod tests {
                 .map(|&(name, number)| (name.as_bytes().to_vec(), number))
                 .collect::<Vec<_>>()
         };
-        frontier.add(b"", names(&[("z", 12), ("a", 15), ("d", 13)]), |n| *n);
+        frontier.add(None, names(&[("z", 12), ("a", 15), ("d", 13)]), |n| *n);
         let mut seen = Vec::new();
         while let Some(found) = frontier.next() {
             let path = found.path();
             if path == b"d" {
                 // The second name of node 12 cannot come before the folder it lies in.
                 frontier.add(
-                    &path,
+                    Some(&found.place),
                     names(&[("late", 16), ("early", 14), ("link", 12)]),
                     |n| *n,
                 );

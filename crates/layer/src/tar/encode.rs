@@ -43,8 +43,32 @@ impl<W: Write> Encoder<W> {
     }
 
     /// Writes an entry's headers. For files with content, [`data`](Self::data)
-    /// follows: `entry.size` bytes, or those of `entry.runs` alone.
+    /// follows: `entry.size` bytes.
     pub(crate) fn start(&mut self, entry: &Entry) -> Result<()> {
+        self.begin(entry, None)
+    }
+
+    /// Writes a sparse file's headers and map. The content of its runs alone follows. `runs` gives
+    /// the same runs each time: first their map is measured, then written.
+    pub(crate) fn start_sparse(&mut self, entry: &Entry, runs: &MakeRuns<'_>) -> Result<()> {
+        let map = MapShape::of(runs, entry.size)?;
+        self.begin(entry, Some(&map))?;
+        let mut text = format!("{}\n", map.runs);
+        for run in runs()? {
+            put_run(&mut text, run?);
+            if text.len() > 8 << 10 {
+                self.data(text.as_bytes())?;
+                text.clear();
+            }
+        }
+        if let Some(last) = map.last {
+            put_run(&mut text, last);
+        }
+        self.data(text.as_bytes())?;
+        self.zeros(map.padding())
+    }
+
+    fn begin(&mut self, entry: &Entry, map: Option<&MapShape>) -> Result<()> {
         self.close_entry()?;
         let mut records = Vec::new();
         let mut header = Header([0; BLOCK]);
@@ -57,21 +81,15 @@ impl<W: Write> Encoder<W> {
         } else {
             0
         };
-        let map = match (&entry.runs, entry.kind) {
-            (Some(runs), EntryKind::File) => {
-                pax::put(&mut records, b"GNU.sparse.major", b"1");
-                pax::put(&mut records, b"GNU.sparse.minor", b"0");
-                pax::put(&mut records, b"GNU.sparse.name", &path);
-                let size = entry.size.to_string();
-                pax::put(&mut records, b"GNU.sparse.realsize", size.as_bytes());
-                let map = sparse_map(runs, entry.size);
-                let data: u64 = runs.iter().map(|run| run.length).sum();
-                stored = data + map.len() as u64;
-                path = beside(&path, b"GNUSparseFile.0");
-                Some(map)
-            }
-            _ => None,
-        };
+        if let Some(map) = map {
+            pax::put(&mut records, b"GNU.sparse.major", b"1");
+            pax::put(&mut records, b"GNU.sparse.minor", b"0");
+            pax::put(&mut records, b"GNU.sparse.name", &path);
+            let size = entry.size.to_string();
+            pax::put(&mut records, b"GNU.sparse.realsize", size.as_bytes());
+            stored = map.stored + map.text + map.padding();
+            path = beside(&path, b"GNUSparseFile.0");
+        }
         if !put_path(&mut header, &path) {
             pax::put(&mut records, b"path", &path);
         }
@@ -110,9 +128,6 @@ impl<W: Write> Encoder<W> {
         self.write(&header.0)?;
         self.expected = stored;
         self.padding = usize::try_from(stored.wrapping_neg() % BLOCK as u64).unwrap_or(0);
-        if let Some(map) = map {
-            self.data(&map)?;
-        }
         Ok(())
     }
 
@@ -253,18 +268,63 @@ fn put_times(header: &mut Header, records: &mut Vec<u8>, entry: &Entry) {
     }
 }
 
-/// GNU sparse 1.0's map; a last empty run tells of a hole at the end.
-fn sparse_map(runs: &[Run], size: u64) -> Vec<u8> {
-    let end = runs.last().map_or(0, |run| run.offset + run.length);
-    let last = (end < size).then_some(Run {
-        offset: size,
-        length: 0,
-    });
-    let mut map = format!("{}\n", runs.len() + usize::from(last.is_some()));
-    for run in runs.iter().chain(&last) {
-        map.push_str(&format!("{}\n{}\n", run.offset, run.length));
+/// Gives a file's runs, each time the same.
+pub(crate) type MakeRuns<'a> = dyn Fn() -> Result<Box<dyn Iterator<Item = Result<Run>> + 'a>> + 'a;
+
+/// What GNU sparse 1.0's map will be: a line of text for each number.
+struct MapShape {
+    runs: u64,
+    /// An empty run that tells of a hole at the end.
+    last: Option<Run>,
+    /// Bytes of the lines, and of the content behind them.
+    text: u64,
+    stored: u64,
+}
+
+impl MapShape {
+    fn of(runs: &MakeRuns<'_>, size: u64) -> Result<Self> {
+        let mut shape = Self {
+            runs: 0,
+            last: None,
+            text: 0,
+            stored: 0,
+        };
+        let mut end = 0;
+        for run in runs()? {
+            let run = run?;
+            shape.add(run);
+            end = run.offset + run.length;
+        }
+        if end < size {
+            let last = Run {
+                offset: size,
+                length: 0,
+            };
+            shape.add(last);
+            shape.last = Some(last);
+        }
+        shape.text += digits(shape.runs) + 1;
+        Ok(shape)
     }
-    let mut map = map.into_bytes();
-    map.resize(map.len().next_multiple_of(BLOCK), 0);
-    map
+
+    fn add(&mut self, run: Run) {
+        self.runs += 1;
+        self.text += digits(run.offset) + digits(run.length) + 2;
+        self.stored += run.length;
+    }
+
+    /// Bytes that fill the map up to whole blocks.
+    fn padding(&self) -> u64 {
+        self.text.wrapping_neg() % BLOCK as u64
+    }
+}
+
+fn digits(number: u64) -> u64 {
+    u64::from(number.checked_ilog10().unwrap_or(0)) + 1
+}
+
+fn put_run(text: &mut String, run: Run) {
+    use std::fmt::Write;
+    let written = writeln!(text, "{}\n{}", run.offset, run.length);
+    debug_assert!(written.is_ok(), "text takes what is written");
 }
