@@ -55,18 +55,18 @@ impl Read for Stream<'_> {
 }
 
 /// A file of any name, as PAX tells it.
-fn file(name: String, data: &str) -> Tar {
-    let records: [(&str, &[u8]); 1] = [("path", name.as_bytes())];
+fn file(name: impl AsRef<[u8]>, data: &str) -> Tar {
+    let records: [(&str, &[u8]); 1] = [("path", name.as_ref())];
     Tar::new().pax(b'x', &records).file("x", data)
 }
 
-fn dir(name: String) -> Tar {
-    let records: [(&str, &[u8]); 1] = [("path", name.as_bytes())];
+fn dir(name: impl AsRef<[u8]>) -> Tar {
+    let records: [(&str, &[u8]); 1] = [("path", name.as_ref())];
     Tar::new().pax(b'x', &records).dir("x")
 }
 
-fn link(kind: u8, name: String, target: String) -> Tar {
-    let records: [(&str, &[u8]); 2] = [("path", name.as_bytes()), ("linkpath", target.as_bytes())];
+fn link(kind: u8, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Tar {
+    let records: [(&str, &[u8]); 2] = [("path", name.as_ref()), ("linkpath", target.as_ref())];
     Tar::new()
         .pax(b'x', &records)
         .header(&Header::new("x", kind, 0))
@@ -92,10 +92,9 @@ fn peaks(entry: &dyn Fn(usize) -> Tar, count: usize) -> (usize, usize) {
 }
 
 /// As [`peaks`], of a tar that is there whole and not counted.
-fn peaks_of(tar: Vec<u8>, options: &TarToExt4Options, sparse: bool) -> (usize, usize) {
+fn peaks_of(tar: &[u8], options: &TarToExt4Options, sparse: bool) -> (usize, usize) {
     let file = tempfile::tempfile().unwrap();
-    let input = tar.as_slice();
-    let convert = || tar_to_ext4(input, file.try_clone().unwrap(), options).unwrap();
+    let convert = || tar_to_ext4(tar, file.try_clone().unwrap(), options).unwrap();
     let (_, there) = sys::peak(convert);
     let options = DiskToTarOptions {
         sparse,
@@ -290,13 +289,13 @@ fn memory_is_bounded_by_the_number_of_entries() {
         assert!(many.1 <= FIXED / 8, "{what}: {} bytes out", many.1);
     }
     // A file in very many pieces is one entry, and so is one with very long headers.
-    let (there, back) = peaks_of(pieces(200_000), &pieces_options(), true);
+    let (there, back) = peaks_of(&pieces(200_000), &pieces_options(), true);
     println!("a file of 200,000 pieces: {there} bytes in, {back} out");
     assert!(there <= FIXED / 2, "{there} bytes for a file in pieces");
     assert!(back <= FIXED / 4, "{back} bytes for a file in pieces");
     let options = TarToExt4Options::default();
     for (what, tar) in long_headers() {
-        let (there, back) = peaks_of(tar, &options, false);
+        let (there, back) = peaks_of(&tar, &options, false);
         println!("{what}: {there} bytes in, {back} out");
         assert!(there <= FIXED, "{what}: {there} bytes");
         assert!(back <= FIXED, "{what}: {back} bytes");
