@@ -1,6 +1,6 @@
 //! What a utility VM is booted from here: the agent, a kernel and an initrd, in `target/guest`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -38,6 +38,26 @@ pub(crate) fn prepare() -> Result<PathBuf> {
     Ok(data)
 }
 
+/// Builds a disk that boots the same guest through UEFI. It lies beside the data folder's own files, or
+/// every VM would boot from it.
+pub(crate) fn boot_disk(data: &Path) -> Result<PathBuf> {
+    let disk = data.join("boot").join("uvm.vhdx");
+    run::run(
+        std::process::Command::new(run::target_dir().join("debug/opengcs"))
+            .args(["uvm", "build", "--agent"])
+            .arg(agent_file(musl_is_there()))
+            .arg("--output")
+            .arg(&disk)
+            .env("OPENGCS_DATA_DIR", data),
+    )?;
+    Ok(disk)
+}
+
+fn agent_file(musl: bool) -> PathBuf {
+    let target = if musl { MUSL } else { GLIBC };
+    run::target_dir().join(target).join("agent/gcs")
+}
+
 /// Builds the agent as one static program and returns its path.
 ///
 /// The musl target is fetched when it is not there. Where it is not to be had, glibc is linked
@@ -46,17 +66,16 @@ fn build_agent() -> Result<PathBuf> {
     let mut build = run::cargo();
     build.args(["build", "--quiet", "--package", "opengcs-agent"]);
     build.args(["--bin", "gcs", "--profile", "agent", "--target"]);
-    let target = if musl_is_there() {
+    let musl = musl_is_there();
+    if musl {
         build.arg(MUSL);
-        MUSL
     } else {
         println!("the target {MUSL} is not to be had: linking the agent with static glibc");
         build.arg(GLIBC);
         build.env("RUSTFLAGS", "-C target-feature=+crt-static");
-        GLIBC
-    };
+    }
     run::run(&mut build)?;
-    Ok(run::target_dir().join(target).join("agent/gcs"))
+    Ok(agent_file(musl))
 }
 
 fn musl_is_there() -> bool {

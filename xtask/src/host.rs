@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::run;
 
-/// A program, and the Debian and Ubuntu package that has it.
+/// A program, or a file by its path, and the Debian and Ubuntu package that has it.
 pub(crate) struct Tool {
     program: &'static str,
     package: &'static str,
@@ -40,6 +40,12 @@ pub(crate) const TEST: &[Tool] = &[
     tool("bsdtar", "libarchive-tools"),
     tool("busybox", "busybox-static"),
     tool("cpio", "cpio"),
+    // Firmware that boots disks, and the judges of such disks.
+    tool("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
+    tool("/sbin/sfdisk", "fdisk"),
+    tool("/sbin/fsck.fat", "dosfstools"),
+    tool("mcopy", "mtools"),
+    tool("objdump", "binutils"),
     tool("git", "git"),
     tool("pax", "pax"),
     tool("python3", "python3"),

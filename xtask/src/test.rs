@@ -48,6 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "vmtest",
         ]);
         vm_tests.env("OPENGCS_DATA_DIR", &data);
+        vm_tests.env("OPENGCS_TEST_VHDX", guest::boot_disk(&data)?);
         vm_tests.env("OPENGCS_TEST_KERNEL", data.join("bootx64.efi"));
         vm_tests.env("OPENGCS_TEST_MODULES", data.join("modules"));
         vm_tests.env("OPENGCS_TEST_CLI", run::target_dir().join("debug/opengcs"));

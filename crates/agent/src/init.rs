@@ -5,6 +5,7 @@
 
 mod loopback;
 mod modules;
+mod root;
 
 use std::{
     fs,
@@ -29,6 +30,9 @@ const LOG_LEVEL: &str = "gcs.log";
 
 /// The name of the machine: `gcs.hostname=…`.
 const HOST_NAME: &str = "gcs.hostname";
+
+/// The file system to go on with, where the machine boots from a disk: `root=UUID=…`.
+const ROOT: &str = "root";
 
 /// Passes the log's level to the server.
 pub(crate) const LOG_VARIABLE: &str = "GCS_LOG";
@@ -85,6 +89,13 @@ pub fn run() -> Result<(), String> {
     }
     let loaded = modules::load();
     log::console(format_args!("{loaded} modules loaded"));
+    if let Some(wanted) = option(&command_line, ROOT) {
+        match root::wanted(wanted).and_then(root::switch) {
+            Ok(()) => log::console(format_args!("root mounted")),
+            // The tools are missing then, and the agent serves: that is more than nothing.
+            Err(error) => log::console(format_args!("root not mounted: {error}")),
+        }
+    }
     let why = serve(option(&command_line, LOG_LEVEL));
     log::console(format_args!("the agent has ended ({why}): power off"));
     sync();

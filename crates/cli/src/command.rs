@@ -9,6 +9,7 @@ mod man;
 mod run;
 mod scratch;
 mod tar2vhd;
+mod uvm;
 mod vhd2tar;
 
 use anyhow::Result;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Doctor(doctor::Doctor),
     Initrd(initrd::Initrd),
     Kernel(kernel::Kernel),
+    Uvm(uvm::Uvm),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -48,6 +50,7 @@ impl Command {
             Self::Doctor(command) => command.run(context).await,
             Self::Initrd(command) => command.run(context).await,
             Self::Kernel(command) => command.run(context).await,
+            Self::Uvm(command) => command.run(context).await,
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
         }

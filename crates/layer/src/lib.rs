@@ -82,7 +82,7 @@ pub use inspect::{
     DiskInspection, FilesystemInspection, InspectOptions, Inspection, ParentInspection, inspect,
     inspect_with,
 };
-pub use opengcs_vhd::{Format, Summary, detect};
+pub use opengcs_vhd::{Disk, DiskOptions, Format, Guid, Summary, detect};
 pub use publish::{Existing, NewFile};
 pub use scratch::{DEFAULT_SCRATCH_SIZE, Scratch, ScratchOptions, create_scratch};
 pub use to_disk::{Converted, TarToDiskOptions, TarToExt4Options, tar_to_disk, tar_to_ext4};

@@ -1,5 +1,6 @@
-//! What runs inside the VM, and where it comes from: the distribution's kernel, and our initrd.
+//! What runs inside the VM, and where it comes from: the distribution's kernel, our initrd, and a disk of both.
 
+pub mod boot_disk;
 pub mod bzimage;
 pub mod cpio;
 mod elf;

@@ -4,6 +4,7 @@
     reason = "a test program says on its terminal why it cannot start"
 )]
 
+mod boot_disk;
 mod command_line;
 mod dirty;
 mod disks;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     trials.extend(starts::trials());
     trials.extend(endings::trials());
     trials.extend(faults::trials());
+    trials.extend(boot_disk::trials());
     trials.extend(command_line::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The shared VM must end as every other: asked, and leaving nothing.

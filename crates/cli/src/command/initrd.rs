@@ -37,6 +37,18 @@ Examples:
   opengcs initrd build --agent target/x86_64-unknown-linux-musl/agent/gcs
   opengcs initrd build --add-module btrfs --output /tmp/initrd.img")]
 struct Build {
+    #[command(flatten)]
+    parts: Parts,
+    /// Where to write it; by default initrd.img in the data folder
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// What a guest is made of, on the command line.
+#[derive(Debug, Args)]
+pub(crate) struct Parts {
     /// The agent, a static program; by default `gcs` beside this program or in the data folder
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
@@ -55,14 +67,9 @@ struct Build {
     /// One more kernel module to load, by name; may be given again
     #[arg(long, value_name = "NAME")]
     add_module: Vec<String>,
-    /// How to pack it: plain boots fastest, zstd is smallest
+    /// How to pack the initrd: plain boots fastest, zstd is smallest
     #[arg(long, value_name = "HOW", default_value = "none")]
     compress: Packing,
-    /// Where to write it; by default initrd.img in the data folder
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    #[command(flatten)]
-    json: Json,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -84,7 +91,8 @@ impl Build {
     async fn run(self, context: &Context) -> Result<u8> {
         let json = self.json;
         let environment = context.environment.clone();
-        let options = self.options(environment.data_dir());
+        let mut options = self.parts.options(environment.data_dir());
+        options.output = self.output;
         let progress = Progress::spinner(context, "building the initrd");
         let built = context
             .blocking(move || Ok(initrd::build(&options, &environment)?))
@@ -100,8 +108,11 @@ impl Build {
         json.done(context, &built, &line)?;
         Ok(0)
     }
+}
 
-    fn options(self, data_dir: PathBuf) -> InitrdOptions {
+impl Parts {
+    /// The options of a build into a data folder.
+    pub(crate) fn options(self, data_dir: PathBuf) -> InitrdOptions {
         let mut options = InitrdOptions::new(data_dir);
         options.agent = self.agent;
         options.busybox = self.busybox;
@@ -109,7 +120,6 @@ impl Build {
         options.kernel = self.kernel;
         options.modules = self.modules;
         options.extra_modules = self.add_module;
-        options.output = self.output;
         options.compression = match self.compress {
             Packing::None => Compression::None,
             Packing::Gzip => Compression::Gzip,

@@ -64,6 +64,7 @@ fn an_initrd_needs_a_kernel_its_modules_and_a_static_agent() {
     let place = Place::new();
     fs::create_dir(place.data()).unwrap();
     place.fails(&["initrd", "build"], 1, &["there is no kernel"]);
+    place.fails(&["uvm", "build"], 1, &["there is no kernel"]);
     fs::write(place.data().join("bootx64.efi"), kernel("6.9.1-test")).unwrap();
     place.fails(&["initrd", "build"], 1, &["modules", "6.9.1-test"]);
     place.fails(&["initrd", "build", "--kernel", "gone"], 1, &["gone"]);

@@ -12,6 +12,7 @@ const COMMANDS: &[&[&str]] = &[
     &["kernel", "install"],
     &["kernel", "ls"],
     &["initrd", "build"],
+    &["uvm", "build"],
     &["completions"],
     &["man"],
 ];

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::{Boot, Chipset, MachineConfig};
 use crate::disk::Slot;
@@ -129,7 +129,7 @@ pub(crate) fn arguments(config: &MachineConfig, host: &Host) -> Result<Vec<OsStr
         }
         Boot::Disk { disk, .. } => {
             if let Some(firmware) = &host.firmware {
-                line.extend(["-bios".into(), firmware.into()]);
+                line.extend(firmware_arguments(firmware));
             }
             let slot = Slot {
                 controller: 0,
@@ -146,6 +146,19 @@ pub(crate) fn arguments(config: &MachineConfig, host: &Host) -> Result<Vec<OsStr
     }
     line.extend(config.extra_arguments.iter().cloned());
     Ok(line)
+}
+
+/// Firmware that comes as code apart from its variables must lie in flash; without variables of its own it
+/// keeps them in memory, which is right for a machine that is started once.
+fn firmware_arguments(firmware: &Path) -> [OsString; 2] {
+    let name = firmware.file_name().unwrap_or_default();
+    if !name.to_string_lossy().contains("CODE") {
+        return ["-bios".into(), firmware.into()];
+    }
+    let mut drive = OsString::from("if=pflash,format=raw,readonly=on,file=");
+    // A comma in a value is written twice.
+    drive.push(firmware.to_string_lossy().replace(',', ",,"));
+    ["-drive".into(), drive]
 }
 
 #[cfg(test)]

@@ -23,11 +23,15 @@ use crate::state::{Event, State};
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where distributions put firmware that boots disks.
-const FIRMWARE: [&str; 4] = [
+const FIRMWARE: [&str; 8] = [
     "/usr/share/ovmf/OVMF.fd",
     "/usr/share/qemu/OVMF.fd",
     "/usr/share/edk2/ovmf/OVMF.fd",
     "/usr/share/edk2-ovmf/x64/OVMF.fd",
+    "/usr/share/OVMF/OVMF_CODE_4M.fd",
+    "/usr/share/OVMF/OVMF_CODE.fd",
+    "/usr/share/edk2/ovmf/OVMF_CODE.fd",
+    "/usr/share/edk2/x64/OVMF_CODE.4m.fd",
 ];
 
 impl Inner {
@@ -182,17 +186,7 @@ impl Inner {
                         readable("firmware", firmware)?;
                         firmware.clone()
                     }
-                    None => FIRMWARE
-                        .iter()
-                        .map(PathBuf::from)
-                        .find(|path| path.is_file())
-                        .ok_or_else(|| {
-                            Error::new(
-                                ErrorKind::NotInstalled,
-                                "no uefi firmware found to boot a disk: install it with \
-                                 `apt-get install ovmf`",
-                            )
-                        })?,
+                    None => find_firmware(&FIRMWARE)?,
                 };
                 Ok((Some(disk), Some(firmware)))
             }
@@ -221,6 +215,18 @@ fn find_program(given: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
+/// The first of the usual places that has firmware.
+fn find_firmware(places: &[&str]) -> Result<PathBuf> {
+    let found = places.iter().map(PathBuf::from).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotInstalled,
+            "no uefi firmware found to boot a disk: install it with `apt-get install ovmf`, or boot \
+             from a kernel and an initrd",
+        )
+    })
+}
+
 /// Runs its action when dropped, unless disarmed.
 struct OnDrop<F: FnOnce()>(Option<F>);
 
@@ -235,5 +241,23 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
         if let Some(action) = self.0.take() {
             action();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_firmware_says_what_to_install() {
+        let error = find_firmware(&["/no/such/OVMF.fd"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotInstalled);
+        assert!(
+            error.to_string().contains("apt-get install ovmf"),
+            "{error}"
+        );
+        let there = tempfile::NamedTempFile::new().unwrap();
+        let name = there.path().to_str().unwrap();
+        assert_eq!(find_firmware(&["/no/such", name]).unwrap(), there.path());
     }
 }

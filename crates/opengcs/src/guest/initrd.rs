@@ -16,7 +16,8 @@ use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{DEFAULT_INITRD_FILE, DEFAULT_KERNEL_FILE};
 
-mod parts;
+pub(in crate::guest) mod parts;
+pub(crate) mod tree;
 
 pub use parts::{agent_path, busybox_path};
 
@@ -107,6 +108,32 @@ pub struct BuiltInitrd {
 /// The kernel, its modules, the agent or busybox are not to be had or not of use (each says what to
 /// do), or the file cannot be written; an initrd that was there stays, then.
 pub fn build(options: &InitrdOptions, environment: &Environment) -> Result<BuiltInitrd> {
+    let gathered = gather(options, environment)?;
+    let path = options
+        .output
+        .clone()
+        .unwrap_or_else(|| options.data_dir.join(DEFAULT_INITRD_FILE));
+    let size = write_file(&gathered.contents, options.compression, &path)?;
+    Ok(BuiltInitrd {
+        path,
+        size,
+        release: gathered.contents.release.clone(),
+        modules: gathered.contents.module_names(),
+        agent: gathered.agent,
+        busybox: gathered.busybox,
+    })
+}
+
+/// The parts of a guest, read, and where they were found.
+pub(super) struct Gathered {
+    pub(super) contents: Contents,
+    pub(super) kernel: PathBuf,
+    pub(super) agent: PathBuf,
+    pub(super) busybox: Option<PathBuf>,
+}
+
+/// Finds and reads everything that a guest is made of.
+pub(super) fn gather(options: &InitrdOptions, environment: &Environment) -> Result<Gathered> {
     let kernel = options
         .kernel
         .clone()
@@ -159,20 +186,9 @@ pub fn build(options: &InitrdOptions, environment: &Environment) -> Result<Built
             .transpose()?,
         modules,
     };
-    let path = options
-        .output
-        .clone()
-        .unwrap_or_else(|| options.data_dir.join(DEFAULT_INITRD_FILE));
-    let size = write_file(&contents, options.compression, &path)?;
-    Ok(BuiltInitrd {
-        path,
-        size,
-        release,
-        modules: contents
-            .modules
-            .into_iter()
-            .map(|module| module.name)
-            .collect(),
+    Ok(Gathered {
+        contents,
+        kernel,
         agent,
         busybox,
     })
@@ -189,6 +205,16 @@ pub struct Contents {
     pub busybox: Option<Busybox>,
     /// Modules in loading order.
     pub modules: Vec<GuestModule>,
+}
+
+impl Contents {
+    /// The names of its modules, in loading order.
+    pub(super) fn module_names(&self) -> Vec<String> {
+        self.modules
+            .iter()
+            .map(|module| module.name.clone())
+            .collect()
+    }
 }
 
 /// The shell and its tools: one program with many names.
@@ -211,9 +237,6 @@ pub struct GuestModule {
     pub content: Vec<u8>,
 }
 
-/// Names under which the agent's binary is found in the guest's `/bin`, beside `gcs`.
-const AGENT_NAMES: &[&str] = &["exportSandbox", "tar2vhd", "vhd2tar"];
-
 /// Writes an initrd: a pure function of its arguments.
 ///
 /// # Errors
@@ -225,97 +248,24 @@ pub fn write<W: Write>(contents: &Contents, compression: Compression, out: W) ->
     first.file(RELEASE_FILE, 0o644, record.as_bytes())?;
     let out = first.finish()?;
     match compression {
-        Compression::None => write_tree(contents, out),
+        Compression::None => archive(contents, out),
         Compression::Gzip => {
             let packer = flate2::GzBuilder::new()
                 .mtime(0)
                 .write(out, flate2::Compression::new(6));
-            write_tree(contents, packer)?.finish()
+            archive(contents, packer)?.finish()
         }
         Compression::Zstd => {
             let packer = zstd::Encoder::new(out, 12)?;
-            write_tree(contents, packer)?.finish()
+            archive(contents, packer)?.finish()
         }
     }
 }
 
-fn write_tree<W: Write>(contents: &Contents, out: W) -> io::Result<W> {
-    let mut tree = cpio::Writer::new(out);
-    for folder in [
-        "bin",
-        "dev",
-        "etc",
-        "lib",
-        "mnt",
-        "proc",
-        "root",
-        "run",
-        "sys",
-        "usr",
-        "usr/share",
-        "var",
-    ] {
-        tree.directory(folder, 0o755)?;
-    }
-    tree.directory("tmp", 0o1777)?;
-    for (link, target) in [
-        ("sbin", "bin"),
-        ("usr/bin", "../bin"),
-        ("usr/sbin", "../bin"),
-        ("var/run", "../run"),
-        ("var/tmp", "../tmp"),
-    ] {
-        tree.symlink(link, target)?;
-    }
-    // The kernel opens the console for the first process before anything could make the node.
-    tree.character_device("dev/console", 0o600, (5, 1))?;
-    tree.character_device("dev/null", 0o666, (1, 3))?;
-    tree.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
-    tree.file("etc/group", 0o644, b"root:x:0:\n")?;
-    tree.file("bin/gcs", 0o755, &contents.agent)?;
-    tree.symlink("init", "/bin/gcs")?;
-    for name in AGENT_NAMES {
-        tree.symlink(&format!("bin/{name}"), "gcs")?;
-    }
-    if let Some(busybox) = &contents.busybox {
-        tree.file("bin/busybox", 0o755, &busybox.program)?;
-        let mut names: Vec<_> = busybox
-            .applets
-            .iter()
-            .filter(|name| *name != "busybox" && *name != "gcs" && !name.contains('/'))
-            .collect();
-        names.sort();
-        names.dedup();
-        for name in names {
-            if !AGENT_NAMES.contains(&name.as_str()) {
-                tree.symlink(&format!("bin/{name}"), "busybox")?;
-            }
-        }
-    }
-    write_modules(contents, &mut tree)?;
-    tree.finish()
-}
-
-fn write_modules<W: Write>(contents: &Contents, tree: &mut cpio::Writer<W>) -> io::Result<()> {
-    tree.directory("lib/modules", 0o755)?;
-    let root = format!("lib/modules/{}", contents.release);
-    tree.directory(&root, 0o755)?;
-    let mut folders = std::collections::BTreeSet::new();
-    let mut load = String::new();
-    for module in &contents.modules {
-        let path = format!("{root}/{}", module.path);
-        for (end, _) in module.path.match_indices('/') {
-            let folder = format!("{root}/{}", &module.path[..end]);
-            if folders.insert(folder.clone()) {
-                tree.directory(&folder, 0o755)?;
-            }
-        }
-        tree.file(&path, 0o644, &module.content)?;
-        load.push('/');
-        load.push_str(&path);
-        load.push('\n');
-    }
-    tree.file(LOAD_FILE, 0o644, load.as_bytes())
+fn archive<W: Write>(contents: &Contents, out: W) -> io::Result<W> {
+    let mut archive = cpio::Writer::new(out);
+    tree::write(contents, &mut archive)?;
+    archive.finish()
 }
 
 fn gather_modules(

@@ -26,7 +26,8 @@ pub(super) fn machine_config(
             disk: DiskSpec::new(
                 &config.options.vhdx,
                 super::disks::format_of(&config.options.vhdx)?,
-                false,
+                // One disk serves many VMs.
+                true,
             ),
             firmware: None,
         },

@@ -115,7 +115,7 @@ fn controllers_are_numbered_as_the_slots_are() {
 fn a_disk_boots_through_firmware_on_q35() {
     let mut config = config();
     config.boot = Boot::Disk {
-        disk: DiskSpec::new("/images/uvm,1.vhdx", DiskFormat::Vhdx, false),
+        disk: DiskSpec::new("/images/uvm,1.vhdx", DiskFormat::Vhdx, true),
         firmware: None,
     };
     let line = line(&config, &host());
@@ -124,4 +124,11 @@ fn a_disk_boots_through_firmware_on_q35() {
     assert!(line.contains(r#""filename":"/images/uvm,1.vhdx""#));
     assert!(line.contains(r#""bootindex":0"#));
     assert!(!line.contains("-kernel"));
+    let code = Host {
+        firmware: Some("/usr/share/OVMF/OVMF_CODE_4M.fd".into()),
+        ..host()
+    };
+    let line = self::line(&config, &code);
+    let flash = "-drive\nif=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd\n";
+    assert!(line.contains(flash), "{line}");
 }

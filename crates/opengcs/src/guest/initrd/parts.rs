@@ -93,24 +93,38 @@ pub fn busybox_path(
 }
 
 fn download(data_dir: &Path, to: &Path) -> Result<()> {
-    const NAME: &str = "busybox-static";
-    let found = package::look_up(NAME)?
-        .ok_or_else(|| Error::not_found(format!("apt knows no package {NAME}")))?;
+    download_file(
+        "busybox-static",
+        &["bin/busybox", "usr/bin/busybox"],
+        data_dir,
+        to,
+    )
+}
+
+/// Takes one file out of a package of the distribution: the first of `paths` that it has.
+pub(in crate::guest) fn download_file(
+    name: &str,
+    paths: &[&str],
+    data_dir: &Path,
+    to: &Path,
+) -> Result<()> {
+    let found = package::look_up(name)?
+        .ok_or_else(|| Error::not_found(format!("apt knows no package {name}")))?;
     fs::create_dir_all(data_dir).map_err(|error| Error::io("create", data_dir, error))?;
     let staging = tempfile::Builder::new()
-        .prefix(".busybox-")
+        .prefix(".package-")
         .tempdir_in(data_dir)
         .map_err(|error| Error::io("create a folder in", data_dir, error))?;
     let tree = staging.path().join("tree");
     for file in package::download(&[found], staging.path())? {
         package::unpack(&file, &tree)?;
     }
-    let program = ["bin/busybox", "usr/bin/busybox"]
+    let wanted = paths
         .iter()
         .map(|path| tree.join(path))
         .find(|path| path.is_file())
-        .ok_or_else(|| Error::not_found(format!("the package {NAME} has no busybox")))?;
-    fs::rename(&program, to).map_err(|error| Error::io("create", to, error))
+        .ok_or_else(|| Error::not_found(format!("the package {name} has no {paths:?}")))?;
+    fs::rename(&wanted, to).map_err(|error| Error::io("create", to, error))
 }
 
 /// Reads a program that must run in a guest where there is nothing else.
