@@ -13,6 +13,8 @@ use positioned_io::WriteAt;
 
 /// Bytes of a sector.
 pub(super) const SECTOR: u64 = 512;
+/// The same as a length in memory.
+pub(super) const SECTOR_BYTES: usize = 512;
 /// Sectors of a cluster: 4 KiB, so that firmware reads in pieces of some size.
 const CLUSTER_SECTORS: u64 = 8;
 const CLUSTER: u64 = SECTOR * CLUSTER_SECTORS;
@@ -79,7 +81,7 @@ pub(super) fn write(
     let file_clusters = u64::from(geometry.file).div_ceil(CLUSTER);
     let used = FOLDERS + file_clusters;
 
-    let mut boot = [0; SECTOR as usize];
+    let mut boot = [0; SECTOR_BYTES];
     let put = |sector: &mut [u8], at: usize, bytes: &[u8]| {
         sector[at..at + bytes.len()].copy_from_slice(bytes);
     };
@@ -107,7 +109,7 @@ pub(super) fn write(
     put(&mut boot, 71, b"OPENGCS UVMFAT32   ");
     put(&mut boot, 510, &[0x55, 0xaa]);
 
-    let mut info = [0; SECTOR as usize];
+    let mut info = [0; SECTOR_BYTES];
     put(&mut info, 0, b"RRaA");
     put(&mut info, 484, b"rrAa");
     put(

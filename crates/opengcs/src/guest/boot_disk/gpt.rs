@@ -8,7 +8,7 @@ use std::io;
 
 use positioned_io::WriteAt;
 
-use super::fat::SECTOR;
+use super::fat::{SECTOR, SECTOR_BYTES};
 
 /// Sectors of the table at either end, the MBR's not counted.
 pub(super) const TABLE_SECTORS: u64 = 33;
@@ -80,8 +80,8 @@ fn header(
     last: u64,
     disk: DiskGuid,
     entries: u32,
-) -> [u8; SECTOR as usize] {
-    let mut header = [0; SECTOR as usize];
+) -> [u8; SECTOR_BYTES] {
+    let mut header = [0; SECTOR_BYTES];
     let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, b"EFI PART");
     put(8, &0x0001_0000_u32.to_le_bytes());
@@ -101,8 +101,8 @@ fn header(
 }
 
 /// One partition of type 0xEE over the whole disk, for programs that know no GPT.
-fn protective_mbr(sectors: u64) -> [u8; SECTOR as usize] {
-    let mut mbr = [0; SECTOR as usize];
+fn protective_mbr(sectors: u64) -> [u8; SECTOR_BYTES] {
+    let mut mbr = [0; SECTOR_BYTES];
     let size = u32::try_from(sectors - 1).unwrap_or(u32::MAX);
     mbr[447..450].copy_from_slice(&[0x00, 0x02, 0x00]);
     mbr[450] = 0xee;
