@@ -10,7 +10,8 @@
 //!
 //! Everything is a stream: memory does not grow with the size of files. Input
 //! or output, with its compression, runs in the caller's thread and the work on
-//! trees in a second one. The same tar and options give the same bytes on every
+//! trees in a second one; a plain tar is unpacked in the caller's, and the second
+//! one writes. The same tar and options give the same bytes on every
 //! machine, however the stream arrives. A dm-verity tree can follow the file
 //! system in its disk (`TarToDiskOptions::verity`).
 //!
@@ -43,6 +44,7 @@
 //! # }
 //! ```
 
+mod behind;
 mod buffer;
 mod chain;
 mod control;

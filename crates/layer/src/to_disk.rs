@@ -1,10 +1,11 @@
-//! Turns a tar stream into a disk file in one pass: decompressed in one thread, unpacked in another.
+//! Turns a tar stream into a disk file in one pass and two threads: what is compressed is decompressed in
+//! one and unpacked in the other; what is not is unpacked in one and written in the other.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
-use opengcs_ext4::{Finished, Writer};
+use opengcs_ext4::{Finished, Writer, WriterOptions};
 use opengcs_vhd::{self as vhd, Disk, Format, Storage};
 use positioned_io::{ReadAt, WriteAt};
 
@@ -14,7 +15,7 @@ use crate::error::{from_ext4, full_disk};
 use crate::filesystem::FilesystemOptions;
 use crate::unpack::{TarWhiteouts, UnpackOptions, Unpacked, unpack};
 use crate::verity::{self, Area, Hashing, Noting, Verity, Written};
-use crate::{Error, ErrorKind, Existing, NewFile, Result, Warnings, pipeline};
+use crate::{Error, ErrorKind, Existing, NewFile, Result, Warnings, behind, pipeline};
 
 /// How many bytes are read behind the end mark of a tar that is not compressed. Tapes and their
 /// likes are filled up with zeros, by far less.
@@ -124,7 +125,9 @@ fn convert<W: ReadAt + WriteAt + Send>(
     out: W,
     options: &TarToExt4Options,
 ) -> Result<(Converted, W)> {
-    let mut writer = Writer::new(out, &options.filesystem.writer()?).map_err(from_ext4)?;
+    let writer_options = options.filesystem.writer()?;
+    // What is wrong with the options is told before the input is waited for.
+    Writer::new(Vec::new(), &writer_options).map_err(from_ext4)?;
     let input = Decompressor::new(input)?;
     let compression = input.compression();
     let unpack_options = UnpackOptions {
@@ -134,12 +137,33 @@ fn convert<W: ReadAt + WriteAt + Send>(
         // device that never ends.
         trailing: (compression == Compression::None).then_some(TRAILING),
     };
-    let (unpacked, finished, out) = pipeline::run(input, move |incoming| {
-        let unpacked = unpack(incoming, &mut writer, unpack_options, &options.control)?;
-        let (finished, out) = writer.finish().map_err(from_ext4)?;
-        Ok((unpacked, finished, out))
-    })?;
+    let unpacked = if compression == Compression::None {
+        behind::run(input, out, |ahead, behind| {
+            let (unpacked, finished, _) =
+                unpack_whole(ahead, behind, &writer_options, unpack_options, options)?;
+            Ok((unpacked, finished))
+        })
+        .map(|((unpacked, finished), out)| (unpacked, finished, out))
+    } else {
+        pipeline::run(input, |incoming| {
+            unpack_whole(incoming, out, &writer_options, unpack_options, options)
+        })
+    };
+    let (unpacked, finished, out) = unpacked?;
     Ok((converted(unpacked, &finished, compression), out))
+}
+
+fn unpack_whole<W: WriteAt>(
+    input: impl BufRead,
+    out: W,
+    writer_options: &WriterOptions,
+    unpack_options: UnpackOptions,
+    options: &TarToExt4Options,
+) -> Result<(Unpacked, Finished, W)> {
+    let mut writer = Writer::new(out, writer_options).map_err(from_ext4)?;
+    let unpacked = unpack(input, &mut writer, unpack_options, &options.control)?;
+    let (finished, out) = writer.finish().map_err(from_ext4)?;
+    Ok((unpacked, finished, out))
 }
 
 fn converted(unpacked: Unpacked, finished: &Finished, compression: Compression) -> Converted {
