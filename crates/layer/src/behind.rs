@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 
-use positioned_io::WriteAt;
+use positioned_io::{ReadAt, WriteAt};
 
 use self::link::{Job, Link};
 use crate::buffer::Buffer;
@@ -202,8 +202,17 @@ impl WriteAt for Behind<'_> {
     }
 }
 
+impl ReadAt for Behind<'_> {
+    /// Waits until everything before is written, so it is for what is seldom.
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.link.read(position, buffer.len().min(WRITE))?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+}
+
 /// Runs `work` on what `input` gives and on an output that writes to `out` behind it.
-pub(crate) fn run<R: Read, W: WriteAt + Send, T>(
+pub(crate) fn run<R: Read, W: ReadAt + WriteAt + Send, T>(
     input: R,
     mut out: W,
     work: impl FnOnce(Ahead<'_, R>, Behind<'_>) -> Result<T>,

@@ -153,7 +153,7 @@ fn convert<W: ReadAt + WriteAt + Send>(
     Ok((converted(unpacked, &finished, compression), out))
 }
 
-fn unpack_whole<W: WriteAt>(
+fn unpack_whole<W: ReadAt + WriteAt>(
     input: impl BufRead,
     out: W,
     writer_options: &WriterOptions,

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use positioned_io::WriteAt;
+use positioned_io::{ReadAt, WriteAt};
 
 use super::WRITE;
 use crate::buffer::Buffer;
@@ -20,10 +20,17 @@ pub(super) struct Job {
     pub(super) range: Range<usize>,
 }
 
+/// What the writer's thread is to do, in order.
+enum Order {
+    Write(Job),
+    /// To read back so many bytes, once all before them are written.
+    Read(u64, usize),
+}
+
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
-    /// Bytes in `jobs`.
+    jobs: VecDeque<Order>,
+    /// Bytes to be written in `jobs`.
     bytes: usize,
     given: u64,
     done: u64,
@@ -35,6 +42,19 @@ struct State {
     /// The writer's thread is at its end.
     ended: bool,
     failure: Option<io::Error>,
+    /// What was read back.
+    answer: Option<io::Result<Vec<u8>>>,
+}
+
+impl State {
+    /// Whether jobs can still be done; the failure of one is told once.
+    fn check(&mut self) -> io::Result<()> {
+        match self.failure.take() {
+            Some(failure) => Err(failure),
+            None if self.ended => Err(io::ErrorKind::BrokenPipe.into()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Both ends' common ground.
@@ -113,24 +133,38 @@ impl Link {
     /// Gives a job, or tells the failure of one before it.
     pub(super) fn give(&self, job: Job) -> io::Result<()> {
         let mut state = self.lock();
-        if let Some(failure) = state.failure.take() {
-            return Err(failure);
-        }
-        if state.ended {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
+        state.check()?;
         state.bytes += job.range.len();
         state.given += 1;
-        state.jobs.push_back(job);
+        state.jobs.push_back(Order::Write(job));
         if state.bytes >= ENOUGH {
             self.wake(&mut state);
         }
         Ok(())
     }
 
+    /// Reads back what was given, at most `length` bytes.
+    pub(super) fn read(&self, position: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut state = self.lock();
+        state.check()?;
+        state.given += 1;
+        state.jobs.push_back(Order::Read(position, length));
+        self.wake(&mut state);
+        loop {
+            if let Some(answer) = state.answer.take() {
+                return answer;
+            }
+            state.check()?;
+            state = self
+                .for_giver
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Does the jobs until there will be no more. The failure is told once: by whichever of this and
     /// [`Link::give`] comes first.
-    pub(super) fn write(&self, out: &mut impl WriteAt) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut (impl ReadAt + WriteAt)) -> io::Result<()> {
         let _ending = Ending(self);
         loop {
             let mut state = self.lock();
@@ -149,15 +183,21 @@ impl Link {
             let jobs = std::mem::take(&mut state.jobs);
             drop(state);
             for job in jobs {
-                let wrote = put(out, &job);
-                // The giver may read into the buffer as soon as the job counts as done.
-                drop(job);
+                let (failure, answer) = match job {
+                    // The giver may read into the buffer as soon as the job counts as done.
+                    Order::Write(job) => (put(out, &job).err(), None),
+                    Order::Read(position, length) => (None, Some(get(out, position, length))),
+                };
                 let mut state = self.lock();
                 state.done += 1;
-                if let Err(error) = wrote {
+                if failure.is_some() {
                     // Those behind it would make an image that lacks something in its middle.
-                    state.failure = Some(error);
+                    state.failure = failure;
                     return self.wait_until_told(state);
+                }
+                if answer.is_some() {
+                    state.answer = answer;
+                    self.for_giver.notify_one();
                 }
                 if state.wanted.is_some_and(|wanted| state.done >= wanted) {
                     self.for_giver.notify_one();
@@ -178,6 +218,13 @@ impl Link {
         }
         state.failure.take().map_or(Ok(()), Err)
     }
+}
+
+fn get(out: &impl ReadAt, position: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let read = out.read_at(position, &mut bytes)?;
+    bytes.truncate(read);
+    Ok(bytes)
 }
 
 fn put(out: &mut impl WriteAt, job: &Job) -> io::Result<()> {

@@ -40,7 +40,7 @@ fn copy(mut ahead: impl BufRead, mut behind: impl WriteAt) -> io::Result<u64> {
     Ok(position)
 }
 
-fn copied<W: WriteAt + Send>(input: impl Read, out: W) -> Result<(u64, W)> {
+fn copied<W: ReadAt + WriteAt + Send>(input: impl Read, out: W) -> Result<(u64, W)> {
     run(input, out, |ahead, behind| {
         copy(ahead, behind).map_err(|error| Error::io("copy", error))
     })
@@ -84,6 +84,44 @@ impl WriteAt for Full {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+impl ReadAt for Full {
+    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+}
+
+impl ReadAt for Panics {
+    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+        panic!("the output's own")
+    }
+}
+
+#[test]
+fn what_was_just_written_can_be_read_back() {
+    run(io::empty(), Vec::new(), |_, mut behind| {
+        for round in 0..50u8 {
+            let mut seen = [0; 4];
+            behind.write_all_at(7, &[round; 1000]).unwrap();
+            assert_eq!(behind.read_at(1003, &mut seen).unwrap(), 4);
+            assert_eq!(seen, [round; 4]);
+        }
+        assert_eq!(behind.read_at(5000, &mut [0]).unwrap(), 0);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn reading_back_after_a_failure_tells_it() {
+    let done = run(io::empty(), Full(100), |_, mut behind| {
+        behind.write_all_at(1000, &[1; 5]).unwrap();
+        behind
+            .read_at(0, &mut [0])
+            .map_err(|error| Error::io("read", error))
+    });
+    assert_eq!(done.map(|_| ()).unwrap_err().kind(), ErrorKind::NoSpace);
 }
 
 #[test]
