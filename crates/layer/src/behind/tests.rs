@@ -31,7 +31,10 @@ fn copy(mut ahead: impl BufRead, mut behind: impl WriteAt) -> io::Result<u64> {
             break;
         }
         match piece % 3 {
-            0 => behind.write_all_at(position, &bytes[..step].to_vec())?,
+            0 => {
+                let own = Box::<[u8]>::from(&bytes[..step]);
+                behind.write_all_at(position, &own)?;
+            }
             _ => behind.write_all_at(position, &bytes[..step])?,
         }
         ahead.consume(step);
@@ -71,11 +74,11 @@ fn later_writes_to_a_place_win() {
 }
 
 /// An output that takes so many bytes.
-struct Full(usize);
+struct Full(u64);
 
 impl WriteAt for Full {
     fn write_at(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize> {
-        match position as usize + bytes.len() > self.0 {
+        match position + bytes.len() as u64 > self.0 {
             true => Err(io::ErrorKind::StorageFull.into()),
             false => Ok(bytes.len()),
         }
@@ -127,7 +130,7 @@ fn reading_back_after_a_failure_tells_it() {
 #[test]
 fn full_output_is_told_wherever_it_happens() {
     let data = sample(20_000_000);
-    for room in [0, 1_000_000, data.len() - 1000] {
+    for room in [0, 1_000_000, data.len() as u64 - 1000] {
         let error = copied(&data[..], Full(room)).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
     }
@@ -210,11 +213,10 @@ fn input_that_ended_is_not_read_again() {
 
 #[test]
 fn files_that_shrink_or_grow_meanwhile_are_read_as_far_as_they_go() {
-    for change in [-3_000_000_i64, 3_000_000] {
+    for length in [5_000_000, 11_000_000] {
         let data = sample(8_000_000);
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&data).unwrap();
-        let length = (data.len() as i64 + change) as u64;
         let input = std::fs::File::open(file.path()).unwrap();
         let (count, out) = run(input, Vec::new(), |mut ahead, behind| {
             ahead.fill_buf().unwrap();
