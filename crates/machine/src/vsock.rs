@@ -11,6 +11,7 @@
 //! copy, back-pressure is the socket's, and the thread never waits for anybody.
 
 pub(crate) mod backend;
+pub(crate) mod completions;
 pub(crate) mod connection;
 pub(crate) mod device;
 pub(crate) mod host;

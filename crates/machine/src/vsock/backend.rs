@@ -39,6 +39,8 @@ pub(crate) struct Backend {
     device: Mutex<Option<Device>>,
     memory: Memory,
     vrings: OnceLock<[Vring; 2]>,
+    /// A queue was stopped since the last turn.
+    restarted: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -51,6 +53,7 @@ impl Backend {
             device: Mutex::new(Some(device)),
             memory,
             vrings: OnceLock::new(),
+            restarted: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         })
     }
@@ -79,20 +82,24 @@ impl Backend {
             if !(usable(&rx) && usable(&tx)) {
                 return;
             }
+            if self.restarted.swap(false, Ordering::AcqRel) && is_new(&rx) && is_new(&tx) {
+                device.forget_guest();
+            }
             let _ = tx.disable_notification();
             let turn = device.turn(&memory, rx.get_queue_mut(), tx.get_queue_mut());
             if turn.received {
                 interrupt(&mut rx);
             }
-            if turn.transmitted {
+            let size = tx.get_queue().size();
+            if device.completions.used(turn.transmitted, size) {
                 interrupt(&mut tx);
             }
-            if turn.received || turn.transmitted {
+            if turn.received || turn.transmitted > 0 {
                 continue;
             }
             // Ask for kicks, then look once more: the guest may have acted in between.
-            let more = tx.enable_notification().unwrap_or(false)
-                || (turn.starved && rx.enable_notification().unwrap_or(false));
+            let more = (!turn.blocked && offers_more(&mut tx, &memory))
+                || (turn.starved && offers_more(&mut rx, &memory));
             if !more {
                 return;
             }
@@ -113,13 +120,31 @@ impl Backend {
             let ready = queue.ready();
             queue.set_ready(true);
             for _ in 0..TURNS {
-                if !device.transmit(&memory, queue) {
+                if device.transmit(&memory, queue) == 0 {
                     break;
                 }
             }
             queue.set_ready(ready);
         }
     }
+}
+
+/// Whether the driver has just set the queue up. After a mere pause it goes on where it was: both queues
+/// being at their start then would take 65,536 packets each way, to the packet.
+fn is_new(vring: &VringState<Memory>) -> bool {
+    vring.get_queue().next_avail() == 0
+}
+
+/// Asks for kicks, and gives whether the guest has offered chains meanwhile. A guest that claims more than
+/// the queue holds has broken it, and is not listened to until its driver begins anew.
+fn offers_more(vring: &mut VringState<Memory>, memory: &GuestMemoryMmap) -> bool {
+    if !vring.enable_notification().unwrap_or(false) {
+        return false;
+    }
+    let queue = vring.get_queue();
+    queue
+        .avail_idx(memory, Ordering::Acquire)
+        .is_ok_and(|index| index.0.wrapping_sub(queue.next_avail()) <= queue.size())
 }
 
 fn usable(vring: &VringState<Memory>) -> bool {
@@ -155,6 +180,12 @@ impl VhostUserBackend for Backend {
         VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::CONFIG
     }
 
+    fn reset_device(&self) {
+        if let Some(device) = self.device().as_mut() {
+            device.forget_guest();
+        }
+    }
+
     fn set_event_idx(&self, _enabled: bool) {}
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
@@ -173,6 +204,7 @@ impl VhostUserBackend for Backend {
         if usize::try_from(index) == Ok(TX) {
             self.drain();
         }
+        self.restarted.store(true, Ordering::Release);
         Ok(())
     }
 

@@ -11,11 +11,11 @@
 
 use super::packet::{Header, Key, Op, Shutdown};
 
-/// The bytes of one connection that we hold for a slow reader, at most.
+/// The bytes of a new connection that we hold for a slow reader, at most.
 pub(crate) const BUFFER: u32 = 256 * 1024;
 
-/// The guest is told of freed space after this many bytes, and not for every packet.
-const UPDATE_AFTER: u32 = BUFFER / 4;
+/// The same for a connection that has proved to move much: a guest that sends stops less often for us.
+pub(crate) const LARGE_BUFFER: u32 = 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -53,6 +53,8 @@ struct Credit {
     told: u32,
     /// Bytes sent to the guest.
     sent: u32,
+    /// What we hold at most.
+    buffer: u32,
     guest_buffer: u32,
     guest_forwarded: u32,
 }
@@ -60,7 +62,8 @@ struct Credit {
 impl Credit {
     /// What the guest may still send.
     fn room(&self) -> u32 {
-        BUFFER.saturating_sub(self.received.wrapping_sub(self.forwarded))
+        self.buffer
+            .saturating_sub(self.received.wrapping_sub(self.forwarded))
     }
 
     /// What we may still send. A guest that claims to have read more than it was sent gets nothing.
@@ -102,6 +105,7 @@ impl Connection {
                 forwarded: 0,
                 told: 0,
                 sent: 0,
+                buffer: BUFFER,
                 guest_buffer: 0,
                 guest_forwarded: 0,
             },
@@ -171,9 +175,36 @@ impl Connection {
     /// `bytes` of what was received have left us towards the host's end (or were dropped with it).
     pub(crate) fn forwarded(&mut self, bytes: u32) {
         self.credit.forwarded = self.credit.forwarded.wrapping_add(bytes);
-        if self.credit.forwarded.wrapping_sub(self.credit.told) >= UPDATE_AFTER {
+        // The guest is told at half of the buffer, and not for every packet: each costs it an interrupt.
+        // Linux since 2026 has no more under way than its own buffer holds, whatever ours holds.
+        let window = self.credit.buffer.min(self.credit.guest_buffer);
+        if self.credit.forwarded.wrapping_sub(self.credit.told) >= window / 2 {
             self.owe_credit = true;
         }
+    }
+
+    /// How many bytes more we should hold at most: as many as the guest holds, when it has filled what we
+    /// hold now twice.
+    pub(crate) fn wants_growth(&self) -> u32 {
+        let wanted = self.credit.guest_buffer.min(LARGE_BUFFER);
+        let moves_much = self.phase == Phase::Open && self.credit.forwarded / 2 >= BUFFER;
+        if moves_much {
+            wanted.saturating_sub(self.credit.buffer)
+        } else {
+            0
+        }
+    }
+
+    /// Holds `bytes` more at most, and has the guest told: half of the new buffer may be more than it
+    /// believes that it may send.
+    pub(crate) fn grow(&mut self, bytes: u32) {
+        self.credit.buffer = self.credit.buffer.saturating_add(bytes);
+        self.owe_credit = true;
+    }
+
+    /// The bytes that we hold at most beyond a new connection's.
+    pub(crate) fn growth(&self) -> u32 {
+        self.credit.buffer.saturating_sub(BUFFER)
     }
 
     /// The host's end will send no more, all that it sent having been passed on.
@@ -200,11 +231,17 @@ impl Connection {
         }
     }
 
-    fn may_send(&self) -> bool {
+    /// Whether bytes for the guest may go, as far as credit allows: it is open, and nobody closed that way.
+    pub(crate) fn may_send(&self) -> bool {
         self.phase == Phase::Open
             && !self.owe_opening
             && !self.guest_closed.contains(Shutdown::RECEIVE)
             && !self.host_closed.contains(Shutdown::SEND)
+    }
+
+    /// Whether the guest has not heard of the connection yet.
+    pub(crate) fn is_unheard_of(&self) -> bool {
+        self.phase == Phase::Requested && self.owe_opening
     }
 
     /// Whether only the guest's credit keeps us from sending.
@@ -245,7 +282,7 @@ impl Connection {
     /// A packet that carries our credit.
     pub(crate) fn packet(&mut self, guest_cid: u64, op: Op) -> Header {
         let mut header = Header::to_guest(guest_cid, self.key, op);
-        header.buf_alloc = BUFFER;
+        header.buf_alloc = self.credit.buffer;
         header.fwd_cnt = self.credit.forwarded;
         self.credit.told = self.credit.forwarded;
         self.owe_credit = false;

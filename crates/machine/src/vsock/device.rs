@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Nothing here blocks, and what a guest can make us hold is bounded: [`MAX_LINKS`] connections of
-//! [`BUFFER`](super::connection::BUFFER) bytes, and [`MAX_RESETS`] resets; while more of these are owed, the
-//! guest's packets wait in its own queue.
+//! [`BUFFER`](super::connection::BUFFER) bytes, [`GROWTH`] bytes more for all that move much, and
+//! [`MAX_RESETS`] resets; while more of these are owed, the guest's packets wait in its own queue.
 
 mod receive;
 mod transmit;
@@ -23,10 +23,11 @@ use rustix::event::epoll;
 use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 
+use super::completions::{self, Completions, timer};
 use super::connection::{Connection, Verdict};
 use super::host::{Command, Host};
 use super::link::{Link, Pending};
-use super::packet::{Header, Key, Shutdown};
+use super::packet::{Header, Key, Shutdown, TYPE_STREAM};
 use crate::stream::{Incoming, StreamStatus};
 
 /// Connections at one time, those included whose bytes a slow reader has not taken.
@@ -34,6 +35,9 @@ pub(crate) const MAX_LINKS: usize = 1024;
 
 /// Resets owed for connections that are not in the table.
 const MAX_RESETS: usize = 512;
+
+/// Bytes that all connections together may hold beyond what each may hold anyway.
+const GROWTH: u32 = 64 << 20;
 
 /// Packets handled in one turn, each way.
 const BATCH: usize = 256;
@@ -43,17 +47,28 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
 
 const WAKE: u64 = 0;
 const TIMER: u64 = 1;
-const FIRST_LINK: u64 = 2;
+const COMPLETIONS: u64 = 2;
+const FIRST_LINK: u64 = 3;
 
 /// What one turn did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Turn {
     /// Receive buffers were used.
     pub(crate) received: bool,
-    /// Transmitted chains were given back.
-    pub(crate) transmitted: bool,
+    /// Transmitted chains that were given back.
+    pub(crate) transmitted: u16,
     /// Something is owed to the guest, and it offers no buffer.
     pub(crate) starved: bool,
+    /// The guest's packets wait until it has taken the resets that it is owed.
+    pub(crate) blocked: bool,
+}
+
+/// A reset that the guest is owed for a connection that is not in the table (any more).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reset {
+    key: Key,
+    /// The type of the packet that earned it: a socket of the guest's hears its own type only.
+    kind: u16,
 }
 
 /// The device's half that knows connections; the rings are lent to it turn by turn.
@@ -63,9 +78,15 @@ pub(crate) struct Device {
     links: HashMap<u64, Link>,
     by_key: HashMap<Key, u64>,
     ready: VecDeque<u64>,
-    resets: VecDeque<Key>,
+    resets: VecDeque<Reset>,
+    /// The refusal of connections beyond the limit has been logged.
+    crowded: bool,
+    /// What is left of [`GROWTH`].
+    growth: u32,
     next_link: u64,
     next_port: u32,
+    /// The guest's news of what has been taken from its queue.
+    pub(crate) completions: Completions,
     poll: OwnedFd,
     timer: OwnedFd,
     timer_armed: bool,
@@ -80,9 +101,13 @@ impl Device {
             epoll::EventData::new_u64(WAKE),
             epoll::EventFlags::IN,
         )?;
-        let timer = rustix::time::timerfd_create(
-            rustix::time::TimerfdClockId::Monotonic,
-            rustix::time::TimerfdFlags::CLOEXEC | rustix::time::TimerfdFlags::NONBLOCK,
+        let timer = timer()?;
+        let completions = Completions::new()?;
+        epoll::add(
+            &poll,
+            completions.timer_fd(),
+            epoll::EventData::new_u64(COMPLETIONS),
+            epoll::EventFlags::IN,
         )?;
         epoll::add(
             &poll,
@@ -97,8 +122,11 @@ impl Device {
             by_key: HashMap::new(),
             ready: VecDeque::new(),
             resets: VecDeque::new(),
+            crowded: false,
+            growth: GROWTH,
             next_link: FIRST_LINK,
             next_port: 0xC000_0000,
+            completions,
             poll,
             timer,
             timer_armed: false,
@@ -143,6 +171,7 @@ impl Device {
                     self.timer_armed = false;
                     self.on_tick(Instant::now());
                 }
+                COMPLETIONS => self.completions.fired(),
                 id => {
                     use epoll::EventFlags as Flags;
                     let flags = event.flags;
@@ -168,13 +197,16 @@ impl Device {
             received,
             transmitted,
             starved,
+            blocked: self.resets.len() >= MAX_RESETS,
         }
     }
 
     /// Accepts a request if somebody listens, has room for it, and so have we.
     fn accept(&mut self, request: &Header) -> Option<()> {
         if self.links.len() >= MAX_LINKS {
-            tracing::warn!("the guest has too many connections: one more is refused");
+            if !std::mem::replace(&mut self.crowded, true) {
+                tracing::warn!("the guest has {MAX_LINKS} connections: more are refused");
+            }
             return None;
         }
         let sender = self.host.listener(request.dst_port)?;
@@ -182,6 +214,9 @@ impl Device {
         let (incoming, socket) = pair().ok()?;
         let status = Arc::clone(&incoming.status);
         let link = Link::new(Connection::accepted(request), socket, status, None);
+        // The guest has given up an earlier connection of these ports: a reset would hit the new one.
+        let key = link.connection.key();
+        self.resets.retain(|reset| reset.key != key);
         self.insert(link)?;
         place.send(incoming);
         Some(())
@@ -223,7 +258,8 @@ impl Device {
                 link.flush();
             }
             Verdict::Finished => {
-                self.resets.push_back(link.connection.key());
+                let key = link.connection.key();
+                self.owe_reset(key, TYPE_STREAM);
                 self.detach(id, false);
             }
             Verdict::Reset => {
@@ -232,11 +268,16 @@ impl Device {
             }
             Verdict::Violation => {
                 tracing::debug!(key = ?link.connection.key(), "the guest broke a connection's rules");
-                self.resets.push_back(link.connection.key());
+                let key = link.connection.key();
+                self.owe_reset(key, TYPE_STREAM);
                 self.detach(id, true);
             }
         }
         self.settle(id);
+    }
+
+    fn owe_reset(&mut self, key: Key, kind: u16) {
+        self.resets.push_back(Reset { key, kind });
     }
 
     fn detach(&mut self, id: u64, reset: bool) {
@@ -252,8 +293,15 @@ impl Device {
             return;
         };
         if link.is_over() {
+            self.growth += link.connection.growth();
             self.links.remove(&id);
+            self.crowded &= self.links.len() > MAX_LINKS / 2;
             return;
+        }
+        let more = link.connection.wants_growth();
+        if more > 0 && more <= self.growth && !link.detached {
+            self.growth -= more;
+            link.connection.grow(more);
         }
         if link.has_for_guest() && !link.queued {
             link.queued = true;
@@ -270,18 +318,7 @@ impl Device {
     }
 
     fn arm_timer(&mut self) {
-        let second = rustix::time::Itimerspec {
-            it_interval: rustix::time::Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value: rustix::time::Timespec {
-                tv_sec: 1,
-                tv_nsec: 0,
-            },
-        };
-        let flags = rustix::time::TimerfdTimerFlags::empty();
-        self.timer_armed = rustix::time::timerfd_settime(&self.timer, flags, &second).is_ok();
+        self.timer_armed = completions::arm(&self.timer, Duration::from_secs(1)).is_ok();
     }
 
     /// Resets what has waited too long, and what nobody waits for any more; asks for credit where there has
@@ -313,7 +350,8 @@ impl Device {
             if self.resets.len() < MAX_RESETS
                 && let Some(link) = self.links.get(&id)
             {
-                self.resets.push_back(link.connection.key());
+                let key = link.connection.key();
+                self.owe_reset(key, TYPE_STREAM);
                 self.detach(id, true);
                 self.settle(id);
             } else {
@@ -357,6 +395,22 @@ impl Device {
         let status = Arc::clone(&incoming.status);
         let link = Link::new(Connection::requested(key), socket, status, None);
         Ok((link, incoming))
+    }
+
+    /// The guest's driver began anew and knows of no connection. They end as if it had reset them; those
+    /// that we were about to ask for are asked for.
+    pub(crate) fn forget_guest(&mut self) {
+        self.resets.clear();
+        let ids: Vec<u64> = self.links.keys().copied().collect();
+        for id in ids {
+            if let Some(link) = self.links.get(&id)
+                && !link.detached
+                && !link.connection.is_unheard_of()
+            {
+                self.detach(id, true);
+                self.settle(id);
+            }
+        }
     }
 
     /// The machine is gone. What the guest sent and slow readers have not taken is given to the caller.

@@ -85,7 +85,8 @@ impl Link {
 
     /// Whether there may be something to send to the guest.
     pub(crate) fn has_for_guest(&self) -> bool {
-        !self.detached && (self.connection.owes() || (self.readable && self.socket.is_some()))
+        let bytes = self.readable && self.socket.is_some() && self.connection.may_send();
+        !self.detached && (bytes || self.connection.owes())
     }
 
     /// Whether it has bytes for the guest, perhaps, and no credit to send them.

@@ -118,17 +118,104 @@ fn a_length_beyond_the_payload_is_a_violation() {
     assert_eq!(open().on_packet(&data(u32::MAX), 9), Verdict::Violation);
 }
 
+/// A connection with a guest that holds `buf_alloc` bytes.
+fn open_with(buf_alloc: u32) -> Connection {
+    let request = Header {
+        buf_alloc,
+        ..from_guest(Op::REQUEST)
+    };
+    let mut connection = Connection::accepted(&request);
+    connection.control(CID);
+    connection
+}
+
 #[test]
-fn the_guest_hears_of_freed_space_in_quarters() {
-    let mut connection = open();
-    connection.on_packet(&data(BUFFER / 2), BUFFER as usize);
-    connection.forwarded(UPDATE_AFTER - 1);
+fn the_guest_hears_of_freed_space_in_halves() {
+    let mut connection = open_with(BUFFER);
+    let header = Header {
+        buf_alloc: BUFFER,
+        ..data(BUFFER)
+    };
+    connection.on_packet(&header, BUFFER as usize);
+    connection.forwarded(BUFFER / 2 - 1);
     assert!(!connection.owes());
     connection.forwarded(1);
     let packet = connection.control(CID).unwrap();
     assert_eq!(packet.op, Op::CREDIT_UPDATE);
-    assert_eq!(packet.fwd_cnt, UPDATE_AFTER);
+    assert_eq!(packet.fwd_cnt, BUFFER / 2);
     assert!(!connection.owes());
+}
+
+#[test]
+fn a_guest_that_sends_no_more_than_it_holds_hears_in_time() {
+    let mut connection = open_with(8192);
+    connection.on_packet(&data(8192), 8192);
+    connection.forwarded(4096);
+    assert!(connection.owes());
+}
+
+#[test]
+fn the_buffer_grows_to_the_guests_and_no_further() {
+    for (guests, grown) in [
+        (1000, BUFFER),
+        (BUFFER, BUFFER),
+        (2 * BUFFER, 2 * BUFFER),
+        (u32::MAX, LARGE_BUFFER),
+    ] {
+        let mut connection = open_with(guests);
+        let header = |op, len| Header {
+            len,
+            buf_alloc: guests,
+            ..from_guest(op)
+        };
+        for _ in 0..2 {
+            assert_eq!(connection.wants_growth(), 0, "it has not moved much");
+            connection.on_packet(&header(Op::RW, BUFFER), BUFFER as usize);
+            connection.forwarded(BUFFER);
+            while connection.control(CID).is_some() {}
+        }
+        connection.grow(connection.wants_growth());
+        let packet = connection.control(CID).unwrap();
+        assert_eq!((packet.op, packet.buf_alloc), (Op::CREDIT_UPDATE, grown));
+        assert_eq!(connection.wants_growth(), 0);
+        assert_eq!(connection.growth(), grown - BUFFER);
+    }
+}
+
+#[test]
+fn five_gigabytes_each_way_wrap_the_counters_and_lose_no_credit() {
+    const PACKET: u32 = 65536;
+    let mut connection = open_with(BUFFER);
+    // The guest counts as the specification says.
+    let (mut sent, mut heard, mut buf_alloc) = (0_u32, 0, BUFFER);
+    for _ in 0..5 * (1 << 30) / u64::from(PACKET) {
+        let room = buf_alloc - sent.wrapping_sub(heard);
+        assert!(room >= PACKET, "{sent} {heard}");
+        let header = Header {
+            buf_alloc: BUFFER,
+            ..data(PACKET)
+        };
+        let verdict = connection.on_packet(&header, PACKET as usize);
+        assert_eq!(verdict, Verdict::Data(PACKET));
+        sent = sent.wrapping_add(PACKET);
+        connection.forwarded(PACKET);
+        while let Some(told) = connection.control(CID) {
+            (heard, buf_alloc) = (told.fwd_cnt, told.buf_alloc);
+        }
+    }
+    let mut read = 0_u32;
+    for _ in 0..5 * (1 << 30) / u64::from(PACKET) {
+        assert_eq!(connection.allowance(), BUFFER);
+        connection.data_packet(CID, PACKET);
+        assert_eq!(connection.allowance(), BUFFER - PACKET);
+        read = read.wrapping_add(PACKET);
+        let update = Header {
+            buf_alloc: BUFFER,
+            fwd_cnt: read,
+            ..from_guest(Op::CREDIT_UPDATE)
+        };
+        connection.on_packet(&update, 0);
+    }
 }
 
 #[test]

@@ -21,13 +21,14 @@ impl Device {
         while budget > 0 {
             budget -= 1;
             slices.clear();
-            if let Some(key) = self.resets.front() {
+            if let Some(reset) = self.resets.front() {
                 let Some(buffer) = next_buffer(mem, rx, &mut slices) else {
                     return (used, true);
                 };
                 used = true;
                 if let Some(buffer) = buffer {
-                    let header = Header::to_guest(self.guest_cid, *key, Op::RST);
+                    let mut header = Header::to_guest(self.guest_cid, reset.key, Op::RST);
+                    header.kind = reset.kind;
                     give(mem, rx, &buffer, &header);
                     self.resets.pop_front();
                 }

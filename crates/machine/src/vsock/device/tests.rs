@@ -1,6 +1,6 @@
 //! The device against a driver of ours in plain memory: what it must do for any guest, and to any.
 
-use super::super::connection::BUFFER;
+use super::super::connection::{BUFFER, LARGE_BUFFER};
 use super::super::packet::HEADER_LEN_U32;
 use super::*;
 use crate::machine::Port;
@@ -13,6 +13,7 @@ use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress};
 
 mod hostile;
+mod many;
 mod streams;
 
 const CID: u64 = 3;
@@ -110,6 +111,8 @@ struct Guest {
     rx: Ring,
     tx: Ring,
     free: Vec<u16>,
+    /// What its connections hold.
+    buf_alloc: u32,
     device: Device,
     host: Arc<Host>,
 }
@@ -131,6 +134,7 @@ impl Guest {
             rx: Ring::new(0x1_0000),
             tx: Ring::new(0x2_0000),
             free: (0..CHAINS).collect(),
+            buf_alloc: 256 * 1024,
             device: Device::new(CID, Arc::clone(&host)).unwrap(),
             host,
         }
@@ -181,7 +185,7 @@ impl Guest {
                 assert_eq!(len, 0);
                 self.free.push(head / 2);
             }
-            if !turn.received && !turn.transmitted {
+            if !turn.received && turn.transmitted == 0 {
                 break;
             }
         }
@@ -231,6 +235,7 @@ impl Guest {
 
     fn data(&mut self, port: u32, payload: &[u8]) {
         let header = Header {
+            buf_alloc: self.buf_alloc,
             len: u32::try_from(payload.len()).unwrap(),
             ..Self::packet(Op::RW, port)
         };
@@ -248,7 +253,11 @@ impl Guest {
     /// A connection from the guest to `port`.
     async fn connected(&mut self, port: u32) -> (Listener, Stream) {
         let mut listener = self.host.listen(Port(port)).unwrap();
-        self.send(&Self::packet(Op::REQUEST, port), &[]);
+        let request = Header {
+            buf_alloc: self.buf_alloc,
+            ..Self::packet(Op::REQUEST, port)
+        };
+        self.send(&request, &[]);
         assert_eq!(self.ops(), [Op::RESPONSE]);
         let stream = listener.accept().await.unwrap();
         (listener, stream)

@@ -10,8 +10,8 @@ use crate::vsock::packet::{HOST_CID, Header, Op, TYPE_STREAM};
 use crate::vsock::ring;
 
 impl Device {
-    /// Handles the packets that the guest transmitted. Gives whether there were any.
-    pub(crate) fn transmit<'a>(&mut self, mem: &'a GuestMemoryMmap, tx: &mut Queue) -> bool {
+    /// Handles the packets that the guest transmitted. Gives how many there were.
+    pub(crate) fn transmit<'a>(&mut self, mem: &'a GuestMemoryMmap, tx: &mut Queue) -> u16 {
         let mut slices: Vec<VolatileSlice<'a>> = Vec::with_capacity(BATCH);
         let mut heads = Vec::with_capacity(BATCH);
         let mut packets = Vec::with_capacity(BATCH);
@@ -76,7 +76,7 @@ impl Device {
                 tracing::debug!(%error, "the guest's transmit ring is broken");
             }
         }
-        !heads.is_empty()
+        u16::try_from(heads.len()).unwrap_or(u16::MAX)
     }
 
     fn deliver(&mut self, run: Option<Run>, slices: &[VolatileSlice<'_>]) {
@@ -105,7 +105,7 @@ impl Device {
         let accepted =
             header.kind == TYPE_STREAM && header.op == Op::REQUEST && self.accept(header).is_some();
         if !accepted {
-            self.resets.push_back(header.key_from_guest());
+            self.owe_reset(header.key_from_guest(), header.kind);
         }
     }
 }

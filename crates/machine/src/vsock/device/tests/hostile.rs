@@ -80,7 +80,9 @@ async fn packets_of_other_machines_and_types_go_nowhere() {
         assert!(guest.receive().is_empty());
     }
     guest.send(&Header { kind: 2, ..request }, &[]);
-    assert_eq!(guest.ops(), [Op::RST], "sequenced packets are not offered");
+    let refusal = guest.receive()[0].header;
+    assert_eq!(refusal.op, Op::RST, "sequenced packets are not offered");
+    assert_eq!(refusal.kind, 2, "or no socket of that type would hear it");
     assert_eq!(guest.device.links(), 0);
 }
 
@@ -92,6 +94,61 @@ async fn a_second_request_for_the_same_ports_resets_the_first() {
     assert_eq!(guest.ops(), [Op::RST]);
     let end = stream.read(&mut [0]).await.unwrap_err();
     assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_reset_that_the_guest_has_not_taken_spares_its_next_connection() {
+    let mut guest = Guest::without_buffers();
+    let _listener = guest.host.listen(Port(1)).unwrap();
+    guest.data(1, b"of no connection");
+    guest.turn();
+    assert_eq!(guest.device.resets.len(), 1);
+    guest.send(&Guest::packet(Op::REQUEST, 1), &[]);
+    guest.turn();
+    for chain in 0..CHAINS {
+        guest.offer(chain);
+    }
+    assert_eq!(guest.ops(), [Op::RESPONSE]);
+}
+
+#[tokio::test]
+async fn a_flood_of_credit_requests_is_answered_by_one_update() {
+    let mut guest = Guest::without_buffers();
+    let _listener = guest.host.listen(Port(1)).unwrap();
+    guest.send(&Guest::packet(Op::REQUEST, 1), &[]);
+    for _ in 0..10_000 {
+        guest.send(&Guest::packet(Op::CREDIT_REQUEST, 1), &[]);
+    }
+    for _ in 0..10_000 {
+        // Resets of connections that are not there ask for nothing.
+        guest.send(&Guest::packet(Op::RST, 7), &[]);
+    }
+    for chain in 0..CHAINS {
+        guest.offer(chain);
+    }
+    assert_eq!(guest.ops(), [Op::RESPONSE], "it carries the credit");
+    guest.send(&Guest::packet(Op::CREDIT_REQUEST, 1), &[]);
+    assert_eq!(guest.ops(), [Op::CREDIT_UPDATE]);
+}
+
+#[tokio::test]
+async fn a_guest_that_takes_nothing_gets_no_turns_for_what_it_cannot_have() {
+    let mut guest = Guest::new();
+    let (_listener, mut stream) = guest.connected(1).await;
+    stream.write_all(b"never read").await.unwrap();
+    guest.shutdown(1, Shutdown::RECEIVE);
+    guest.turn();
+    assert_eq!(guest.ops(), [Op::SHUTDOWN]);
+    guest.device.poll();
+    assert!(guest.device.ready.is_empty());
+    let error = stream.write_all(b"more").await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    // The other way is open.
+    guest.data(1, b"still");
+    guest.turn();
+    let mut bytes = [0; 5];
+    stream.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(&bytes, b"still");
 }
 
 #[tokio::test]

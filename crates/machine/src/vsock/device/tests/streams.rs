@@ -137,6 +137,55 @@ async fn a_guest_beyond_its_credit_is_reset() {
     );
 }
 
+/// A guest that counts as the specification says, over more than its counters hold when `start` is near
+/// their end.
+#[tokio::test]
+async fn a_guest_that_keeps_to_its_credit_is_never_stuck() {
+    for buf_alloc in [65536, 256 * 1024, 700_000, 4 << 20] {
+        keep_to_credit(buf_alloc).await;
+    }
+}
+
+async fn keep_to_credit(buf_alloc: u32) {
+    let mut guest = Guest::new();
+    guest.buf_alloc = buf_alloc;
+    let (_listener, mut stream) = guest.connected(1).await;
+    let chunk = pattern(65536);
+    let mut credit = (BUFFER, 0_u32);
+    let (mut sent, mut read) = (0_u32, 0_u32);
+    let mut buffer = vec![0; 100_000];
+    while sent < 16 << 20 {
+        // As Linux does since 2026.
+        while sent - credit.1 + 65536 <= credit.0.min(buf_alloc) {
+            guest.data(1, &chunk);
+            sent += 65536;
+        }
+        while read < sent {
+            for got in guest.receive() {
+                credit = (got.header.buf_alloc, got.header.fwd_cnt);
+            }
+            let want = buffer.len().min((sent - read) as usize);
+            let count = stream.read(&mut buffer[..want]).await.unwrap();
+            let at = read as usize % 65536;
+            assert_eq!(buffer[0], chunk[at]);
+            read += u32::try_from(count).unwrap();
+        }
+        for got in guest.receive() {
+            credit = (got.header.buf_alloc, got.header.fwd_cnt);
+        }
+        assert!(
+            sent - credit.1 + 65536 <= credit.0.min(buf_alloc),
+            "all was read, and the guest may not send: {credit:?}"
+        );
+    }
+    assert_eq!(credit.0, buf_alloc.clamp(BUFFER, LARGE_BUFFER));
+    guest.shutdown(1, Shutdown::BOTH);
+    guest.turn();
+    drop(stream);
+    guest.turn();
+    assert_eq!(guest.device.growth, GROWTH, "what it took is given back");
+}
+
 #[tokio::test]
 async fn we_keep_to_the_guests_credit() {
     let mut guest = Guest::new();
