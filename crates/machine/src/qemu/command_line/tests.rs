@@ -48,7 +48,7 @@ on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
 -accel
 tcg,thread=multi
 -cpu
-max
+max,erms=off,fsrm=off
 -M
 microvm,pcie=on,acpi=on,pit=off,pic=off,rtc=on,memory-backend=mem
 -m
@@ -76,7 +76,7 @@ virtio-scsi-pci,id=scsi0
 -initrd
 /boot/initrd
 -append
-console=ttyS0 panic=-1 reboot=t tsc_early_khz=2445000 tsc=reliable quiet";
+console=ttyS0 panic=-1 reboot=t init_on_alloc=0 tsc_early_khz=2445000 tsc=reliable quiet";
     assert_eq!(line(&config().chipset(Chipset::MicroVm), &host()), expected);
 }
 
@@ -84,7 +84,7 @@ console=ttyS0 panic=-1 reboot=t tsc_early_khz=2445000 tsc=reliable quiet";
 fn q35_needs_no_clock_rate() {
     let line = line(&config().chipset(Chipset::Q35), &host());
     assert!(line.contains("\nq35,memory-backend=mem\n"));
-    assert!(line.ends_with("\nconsole=ttyS0 panic=-1 reboot=t quiet"));
+    assert!(line.ends_with("\nconsole=ttyS0 panic=-1 reboot=t init_on_alloc=0 quiet"));
 }
 
 #[test]
