@@ -86,6 +86,20 @@ mod peer {
                 });
                 Ok("ok".to_owned())
             }
+            // serial MODE…: the same over the port of a virtio-serial device.
+            ["serial", mode @ ..] => {
+                let port = std::fs::read_dir("/dev")?
+                    .filter_map(|entry| Some(entry.ok()?.path()))
+                    .find(|path| path.to_string_lossy().contains("/vport"))
+                    .ok_or_else(|| io::Error::other("no port"))?;
+                let port = File::options().read(true).write(true).open(port);
+                let (mut port, mode) = (port?, mode.join(" "));
+                std::thread::spawn(move || {
+                    let mode: Vec<&str> = mode.split(' ').collect();
+                    serial(&mut port, &mode).unwrap();
+                });
+                Ok("ok".to_owned())
+            }
             ["disks"] => disks(),
             // head NAME: the first byte of a disk.
             ["head", name] => {
@@ -206,6 +220,22 @@ mod peer {
             }
             _ => Ok(()),
         };
+    }
+
+    /// A port has no end of file: both sides know how much comes.
+    fn serial(port: &mut File, mode: &[&str]) -> io::Result<()> {
+        let size = |word: &str| word.parse::<usize>().unwrap();
+        match mode {
+            ["source", count, chunk] => write_pattern(port, size(count), size(chunk)),
+            ["sink", total, chunk] => {
+                let mut limited = port.take(size(total) as u64);
+                let count = count(&mut limited, size(chunk))?;
+                limited
+                    .into_inner()
+                    .write_all(format!("{count}\n").as_bytes())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn count(stream: &mut impl Read, chunk: usize) -> io::Result<usize> {

@@ -13,7 +13,7 @@ use opengcs_machine::{
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 /// In the order in which they depend on each other. What a kernel has built in is left out.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 15] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_modern_dev",
@@ -23,6 +23,7 @@ const MODULES: [&str; 14] = [
     "vsock",
     "vmw_vsock_virtio_transport_common",
     "vmw_vsock_virtio_transport",
+    "virtio_console",
     "scsi_common",
     "scsi_mod",
     "virtio_scsi",

@@ -9,4 +9,5 @@
 
 mod guest;
 mod lifecycle;
+mod throughput;
 mod vsock;

@@ -1,9 +1,7 @@
 //! Connections between this process and a real guest.
 
-use std::time::Instant;
-
 use opengcs_machine::{ErrorKind, Machine, Port};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::guest::{Guest, accept};
 
@@ -103,60 +101,4 @@ async fn a_real_guests_connections_keep_the_five_rules() {
         listener.accept().await.is_err(),
         "nobody will dial any more"
     );
-}
-
-/// Not a test: prints how fast bytes go.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, to be run by hand"]
-async fn throughput() {
-    const BYTES: usize = 256 << 20;
-    let start = Instant::now();
-    let mut guest = Guest::boot().await;
-    println!("boot to dial: {:?}", start.elapsed());
-    println!("{}", guest.machine.describe().chipset);
-    let mut listener = guest.machine.listen(Port(2000)).unwrap();
-    for chunk in [4096, 16384, 65536] {
-        guest
-            .order(&format!("dial 2000 source {BYTES} {chunk}"))
-            .await;
-        let mut stream = accept(&guest.machine, &mut listener).await;
-        let start = Instant::now();
-        let mut buffer = vec![0; 256 * 1024];
-        let mut count = 0;
-        loop {
-            match stream.read(&mut buffer).await.unwrap() {
-                0 => break,
-                read => count += read,
-            }
-        }
-        assert_eq!(count, BYTES);
-        let rate = BYTES as f64 / start.elapsed().as_secs_f64() / 1e6;
-        println!("guest to host, writes of {chunk}: {rate:.0} MB/s");
-    }
-    for chunk in [4096, 65536] {
-        guest.order(&format!("dial 2000 sink {chunk}")).await;
-        let mut stream = accept(&guest.machine, &mut listener).await;
-        let start = Instant::now();
-        let buffer = vec![0; 256 * 1024];
-        for _ in 0..BYTES / buffer.len() {
-            stream.write_all(&buffer).await.unwrap();
-        }
-        stream.shutdown().await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer.trim(), BYTES.to_string());
-        let rate = BYTES as f64 / start.elapsed().as_secs_f64() / 1e6;
-        println!("host to guest, reads of {chunk}: {rate:.0} MB/s");
-    }
-    guest.order("dial 2000 rtt 2000").await;
-    let mut stream = accept(&guest.machine, &mut listener).await;
-    let mut bytes = [0; 64];
-    for _ in 0..2000 {
-        stream.read_exact(&mut bytes).await.unwrap();
-        stream.write_all(&bytes).await.unwrap();
-    }
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).await.unwrap();
-    println!("64-byte round trip p50 p99: {} us", line.trim());
-    guest.machine.terminate().await;
 }
