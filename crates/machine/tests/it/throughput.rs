@@ -75,7 +75,7 @@ async fn throughput() {
             confirmed(&mut serial, bytes).await;
             legs[3].push(start.until_now(qemu, bytes));
         }
-        let [to_host, serial_to_host, to_guest, serial_to_guest] = legs.map(median);
+        let [to_host, serial_to_host, to_guest, serial_to_guest] = legs.map(|leg| median(&leg));
         for (way, ours, theirs) in [
             ("to the host", to_host, serial_to_host),
             ("to the guest", to_guest, serial_to_guest),
@@ -194,7 +194,7 @@ impl std::fmt::Display for Cost {
 }
 
 /// Each number's own median.
-fn median(values: Vec<Cost>) -> Cost {
+fn median(values: &[Cost]) -> Cost {
     let middle = |number: fn(&Cost) -> f64| {
         let mut numbers: Vec<f64> = values.iter().map(number).collect();
         numbers.sort_by(f64::total_cmp);
