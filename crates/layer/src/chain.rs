@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 
 use opengcs_vhd::{Disk, ParentSummary, Summary};
 
+use crate::hold;
 use crate::to_disk::from_vhd;
 use crate::{Error, ErrorKind, Result};
 
@@ -26,9 +27,24 @@ pub(crate) struct Chain {
 /// Opens a disk file of any format for reading, with its parents, which lie
 /// beside it or in one of `folders`.
 pub(crate) fn open(path: &Path, folders: &[PathBuf]) -> Result<Chain> {
+    open_as(path, folders, |_, _| Ok(()))
+}
+
+/// The same for what takes a while and must not change meanwhile. It fails when a machine is writing
+/// to one of the files.
+pub(crate) fn open_still(path: &Path, folders: &[PathBuf]) -> Result<Chain> {
+    open_as(path, folders, hold::still)
+}
+
+fn open_as(
+    path: &Path,
+    folders: &[PathBuf],
+    hold: fn(&File, &Path) -> Result<()>,
+) -> Result<Chain> {
     let file = open_file(path)?;
+    hold(&file, path)?;
     sys::read_ahead(&file);
-    let mut search = Search::new(path, folders)?;
+    let mut search = Search::new(path, folders, hold)?;
     // A failure to find a parent says more than what can travel through the disk.
     let mut failure = None;
     let opened = Disk::open_chain(file, |parent| {
@@ -87,10 +103,12 @@ struct Search {
     files: Vec<PathBuf>,
     /// Folders that may hold parents, by their real paths.
     folders: Vec<PathBuf>,
+    /// What is done with a file before it is used.
+    hold: fn(&File, &Path) -> Result<()>,
 }
 
 impl Search {
-    fn new(path: &Path, folders: &[PathBuf]) -> Result<Self> {
+    fn new(path: &Path, folders: &[PathBuf], hold: fn(&File, &Path) -> Result<()>) -> Result<Self> {
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let own = match real.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
@@ -105,6 +123,7 @@ impl Search {
         Ok(Self {
             files: vec![real],
             folders: all,
+            hold,
         })
     }
 
@@ -137,6 +156,7 @@ impl Search {
             }
             match file.try_clone().map(Disk::describe) {
                 Ok(Ok(summary)) if parent.is(&summary) => {
+                    (self.hold)(&file, &path)?;
                     self.files.push(path);
                     return Ok(file);
                 }

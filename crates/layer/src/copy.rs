@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use crate::control::Meter;
+use crate::hold;
 use crate::{Control, Error, ErrorKind, Existing, NewFile, Progress, Result};
 
 mod sys;
@@ -36,7 +37,8 @@ impl Default for CopyOptions {
 ///
 /// All name both paths. [`ErrorKind::AlreadyExists`] when `dst` is there and
 /// `overwrite` is false; [`ErrorKind::InvalidInput`] when both are the same
-/// file or either is not a regular file; those of the system.
+/// file or either is not a regular file; [`ErrorKind::Locked`] when a machine is
+/// writing to the source; those of the system.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;
@@ -79,6 +81,7 @@ fn copy(src: &Path, dst: &Path, options: &CopyOptions) -> Result<u64> {
         return Err(Error::new(ErrorKind::InvalidInput, "not a regular file").with_path(src));
     }
     let from = File::open(src).map_err(|error| Error::io_at("cannot open", src, error))?;
+    hold::still(&from, src)?;
     let found = from
         .metadata()
         .map_err(|error| Error::io_at("cannot look at", src, error))?;

@@ -28,6 +28,8 @@ pub enum ErrorKind {
     AlreadyExists,
     /// The disk, or the image being written, is full.
     NoSpace,
+    /// Another program holds the file: a machine is writing to the disk.
+    Locked,
     /// The caller asked to stop.
     Cancelled,
     /// Reading or writing failed.
@@ -227,6 +229,7 @@ impl From<Error> for io::Error {
             ErrorKind::NotFound => io::ErrorKind::NotFound,
             ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
             ErrorKind::NoSpace => io::ErrorKind::StorageFull,
+            ErrorKind::Locked => io::ErrorKind::ResourceBusy,
             ErrorKind::Cancelled | ErrorKind::Io => io::ErrorKind::Other,
         };
         Self::new(kind, error)

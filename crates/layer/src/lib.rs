@@ -58,6 +58,7 @@ mod ext4_source;
 mod filesystem;
 #[cfg(unix)]
 mod folder;
+mod hold;
 mod inspect;
 mod path;
 mod pipeline;

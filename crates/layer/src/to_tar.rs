@@ -60,7 +60,7 @@ pub struct Exported {
 
 /// Writes the ext4 file system in a disk file (VHD, VHDX or raw, found by its content) as a tar.
 ///
-/// The file is only read. A differencing disk is read with its parents. Dropped
+/// The file is only read, and no machine can get it to write to meanwhile. A differencing disk is read with its parents. Dropped
 /// is what the options say, and besides it sockets, and an empty `lost+found`
 /// at the root.
 ///
@@ -68,7 +68,8 @@ pub struct Exported {
 ///
 /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) and
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) name the file and where there is one
-/// the node; those of input and output.
+/// the node; [`ErrorKind::Locked`](crate::ErrorKind::Locked) when a machine is writing to it (known of
+/// QEMU, by its locks); those of input and output.
 pub fn disk_to_tar(
     input: &Path,
     output: impl Write,
@@ -159,7 +160,7 @@ pub fn folder_to_tar(
 
 /// Opens the file system in a disk file of any format.
 pub(crate) fn open_ext4(path: &Path, parents: &[PathBuf]) -> Result<Reader<Disk<File>>> {
-    let disk = chain::open(path, parents)?.disk;
+    let disk = chain::open_still(path, parents)?.disk;
     let other = other_content(&disk);
     Reader::open(disk).map_err(|error| {
         match other {

@@ -334,6 +334,7 @@ pub(crate) fn layer_error(what: &str, error: opengcs_layer::Error) -> Error {
         Layer::Cancelled => ErrorKind::Cancelled,
         Layer::AlreadyExists => ErrorKind::AlreadyExists,
         Layer::NoSpace => ErrorKind::NoSpace,
+        Layer::Locked => ErrorKind::Locked,
         Layer::Io => ErrorKind::Io,
         Layer::Unsupported => ErrorKind::Unsupported,
         _ => ErrorKind::Conversion,

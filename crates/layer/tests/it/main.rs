@@ -22,6 +22,8 @@ mod forge;
 mod fuzz_inputs;
 mod judge;
 mod listing;
+#[cfg(target_os = "linux")]
+mod locks;
 mod publication;
 mod publish;
 mod round_trip;

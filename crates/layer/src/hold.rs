@@ -1,0 +1,78 @@
+//! Decides who may read a disk file while others use it: nobody reads what a machine is writing to.
+//!
+//! QEMU says what it does with an image by locks on single bytes of the file, one for each thing that it
+//! does and one for each that it lets no other do. They hold between programs and lie on open files, so
+//! they go with whoever has them. We speak the same language, as `qemu-img` does: a conversion is not begun
+//! while a machine can write to the disk, and no machine gets the disk to write to while it runs.
+
+use std::fs::File;
+use std::path::Path;
+
+use crate::{Error, ErrorKind, Result};
+
+mod sys;
+
+/// The first of the bytes that say what is done (`RAW_LOCK_PERM_BASE` in QEMU's `block/file-posix.c`).
+const DONE: u64 = 100;
+/// The first of the bytes that say what others must not do (`RAW_LOCK_SHARED_BASE`).
+const DENIED: u64 = 200;
+
+/// `BLK_PERM_CONSISTENT_READ`: reading what does not change meanwhile. Its number is its bit's.
+const READ: u64 = 0;
+/// `BLK_PERM_WRITE`.
+const WRITE: u64 = 1;
+/// `BLK_PERM_RESIZE`.
+const RESIZE: u64 = 3;
+
+/// Says that a file is being read and must not change, until it is closed.
+///
+/// # Errors
+///
+/// [`ErrorKind::Locked`] when a program says that it writes to it, or that nobody may read it.
+pub(crate) fn still(file: &File, path: &Path) -> Result<()> {
+    // Said before it is asked: of two that come at once, at least one sees the other.
+    for byte in [DONE + READ, DENIED + WRITE, DENIED + RESIZE] {
+        sys::share(file, byte);
+    }
+    let taken = [DONE + WRITE, DONE + RESIZE, DENIED + READ]
+        .into_iter()
+        .any(|byte| sys::is_taken(file, byte));
+    if !taken {
+        return Ok(());
+    }
+    sys::give_back(file, DONE, DENIED + 100);
+    Err(Error::new(
+        ErrorKind::Locked,
+        "a virtual machine is writing to it: remove it from the machine first, or stop the machine",
+    )
+    .with_path(path))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_share_and_a_writer_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        std::fs::write(&path, [0; 512]).unwrap();
+        let open = || File::open(&path).unwrap();
+        let (one, two) = (open(), open());
+        still(&one, &path).unwrap();
+        still(&two, &path).unwrap();
+        drop((one, two));
+
+        let writer = open();
+        sys::share(&writer, DONE + WRITE);
+        let reader = open();
+        let error = still(&reader, &path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked);
+        assert!(error.to_string().starts_with(path.to_str().unwrap()));
+        // A reader that was sent away keeps nobody out.
+        assert!(!sys::is_taken(&writer, DENIED + WRITE));
+        drop(writer);
+        still(&reader, &path).unwrap();
+        assert!(sys::is_taken(&open(), DENIED + WRITE));
+    }
+}
