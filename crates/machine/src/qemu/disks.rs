@@ -1,8 +1,9 @@
 //! Decides how disks come and go while the machine runs.
 //!
 //! A slot is taken before QEMU is asked and given back if it refuses. An attach or detach, once begun, runs
-//! to its end on a task of its own: a caller who gives up leaves no half of it behind, and a disk attached
-//! for a caller who has given up is detached again.
+//! to its end on a task of its own: a caller who gives up, or who waits no longer for a QEMU that does not
+//! answer, leaves no half of it behind. A disk attached for a caller who has gone is detached again, and until
+//! that is so its slot is taken.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,8 +18,8 @@ use super::{Inner, blockdev};
 use crate::disk::{DiskSpec, Slot, SlotTable};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long QEMU may take over one step. It needs milliseconds; a host may be slow or its disk be away.
-const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a caller waits for QEMU. It needs milliseconds; a host may be slow or its disk be away.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A file's identity, whatever its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +157,7 @@ impl Drop for Reservation<'_> {
 
 pub(super) async fn attach(inner: &Arc<Inner>, disk: DiskSpec) -> Result<Slot> {
     inner.live()?;
+    let what = format!("cannot attach disk {}", disk.path.display());
     let (tell, told) = oneshot::channel();
     let task = Arc::clone(inner);
     tokio::spawn(async move {
@@ -164,7 +166,7 @@ pub(super) async fn attach(inner: &Arc<Inner>, disk: DiskSpec) -> Result<Slot> {
             let _ = detach_now(&task, slot).await;
         }
     });
-    told.await.map_err(|_| inner.died())?
+    in_time(inner, &what, told).await
 }
 
 pub(super) async fn detach(inner: &Arc<Inner>, slot: Slot) -> Result<()> {
@@ -174,7 +176,21 @@ pub(super) async fn detach(inner: &Arc<Inner>, slot: Slot) -> Result<()> {
     tokio::spawn(async move {
         let _ = tell.send(detach_now(&task, slot).await);
     });
-    told.await.map_err(|_| inner.died())?
+    in_time(inner, &format!("cannot detach disk {slot}"), told).await
+}
+
+/// Waits for a task for as long as a caller may have to. The task itself goes on.
+async fn in_time<T>(inner: &Inner, what: &str, told: oneshot::Receiver<Result<T>>) -> Result<T> {
+    match tokio::time::timeout(PATIENCE, told).await {
+        Ok(outcome) => outcome.map_err(|_| inner.died())?,
+        Err(_) => Err(Error::new(
+            ErrorKind::TimedOut,
+            format!(
+                "{what}: qemu did not answer within {} s",
+                PATIENCE.as_secs()
+            ),
+        )),
+    }
 }
 
 async fn attach_now(inner: &Inner, disk: &DiskSpec) -> Result<Slot> {
@@ -189,13 +205,14 @@ async fn attach_now(inner: &Inner, disk: &DiskSpec) -> Result<Slot> {
     };
     let name = blockdev::node_name(slot, generation);
     let node = blockdev::node(&complete, &name)?;
-    step(&what, inner.execute(&what, "blockdev-add", node))
+    inner
+        .execute(&what, "blockdev-add", node)
         .await
         .map_err(|error| locked(error, disk))?;
     let device = blockdev::device(slot, generation);
-    if let Err(error) = step(&what, inner.execute(&what, "device_add", device)).await {
-        let remove = inner.execute(&what, "blockdev-del", json!({ "node-name": name }));
-        let _ = step(&what, remove).await;
+    if let Err(error) = inner.execute(&what, "device_add", device).await {
+        let remove = json!({ "node-name": name });
+        let _ = inner.execute(&what, "blockdev-del", remove).await;
         return Err(locked(error, disk));
     }
     reservation.keep = true;
@@ -233,55 +250,61 @@ async fn detach_now(inner: &Inner, slot: Slot) -> Result<()> {
     };
     let device = blockdev::device_name(slot, generation);
     let mut events = live.qmp.events();
-    let delete = inner.execute(&what, "device_del", json!({ "id": device }));
-    match step(&what, delete).await {
-        Ok(_) => step(&what, deleted(inner, &mut events, &device)).await?,
+    let delete = json!({ "id": device });
+    match inner.execute(&what, "device_del", delete).await {
+        Ok(_) => deleted(inner, &what, &mut events, &device).await?,
         // An earlier detach got this far and no further.
-        Err(error) if error.kind() == ErrorKind::Refused && not_found(&error) => {}
+        Err(error) if refused(&error, "in the process of unplug") => {
+            deleted(inner, &what, &mut events, &device).await?;
+        }
+        Err(error) if refused(&error, "not found") => {}
         Err(error) => return Err(error),
     }
     let node = json!({ "node-name": blockdev::node_name(slot, generation) });
-    step(&what, inner.execute(&what, "blockdev-del", node)).await?;
+    inner.execute(&what, "blockdev-del", node).await?;
     reservation.keep = false;
     Ok(())
 }
 
-fn not_found(error: &Error) -> bool {
-    error.to_string().contains("not found")
+/// Whether QEMU refused something in these words.
+fn refused(error: &Error, words: &str) -> bool {
+    error.kind() == ErrorKind::Refused && error.to_string().contains(words)
 }
 
-/// Waits for QEMU's word that the device is gone.
+/// Waits for QEMU's word that the device is gone. A device that stays may be asked to go again.
 async fn deleted(
     inner: &Inner,
+    what: &str,
     events: &mut broadcast::Receiver<super::qmp::Event>,
     device: &str,
 ) -> Result<()> {
-    loop {
-        match events.recv().await {
-            Ok(event) if event.name == "DEVICE_DELETED" && event.data["device"] == device => {
-                return Ok(());
-            }
-            // Having missed some, we may have missed ours: blockdev-del will tell.
-            Err(broadcast::error::RecvError::Lagged(_)) => return Ok(()),
-            Err(broadcast::error::RecvError::Closed) => return Err(inner.died()),
-            Ok(_) => {
-                inner.live()?;
+    let gone = async {
+        loop {
+            match events.recv().await {
+                Ok(event) if event.name == "DEVICE_DELETED" && event.data["device"] == device => {
+                    return Ok(());
+                }
+                // Having missed some, we may have missed ours: blockdev-del will tell.
+                Err(broadcast::error::RecvError::Lagged(_)) => return Ok(()),
+                Err(broadcast::error::RecvError::Closed) => return Err(inner.died()),
+                Ok(_) => {
+                    inner.live()?;
+                }
             }
         }
-    }
-}
-
-async fn step<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-    match tokio::time::timeout(STEP_TIMEOUT, work).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::new(
+    };
+    let timed_out = |_| {
+        Error::new(
             ErrorKind::TimedOut,
             format!(
-                "{what}: qemu did not answer within {} s",
-                STEP_TIMEOUT.as_secs()
+                "{what}: qemu did not take the device away within {} s",
+                PATIENCE.as_secs()
             ),
-        )),
-    }
+        )
+    };
+    tokio::time::timeout(PATIENCE, gone)
+        .await
+        .map_err(timed_out)?
 }
 
 /// QEMU's words for a held lock, told as such.
@@ -291,9 +314,9 @@ fn locked(error: Error, disk: &DiskSpec) -> Error {
         return error;
     }
     let how = if disk.read_only {
-        "another process is writing to it"
+        "another machine is writing to it"
     } else {
-        "another process is using it; attach it read-only, or end the other machine"
+        "another machine or a conversion is using it; attach it read-only, or end the other"
     };
     Error::new(
         ErrorKind::DiskLocked,

@@ -22,6 +22,38 @@ fn qemu_img(arguments: &[&str]) {
     assert!(status.status.success(), "{status:?}");
 }
 
+/// The one who asked has given up by the time the answer comes, so what was asked for is undone.
+#[tokio::test]
+async fn an_answer_that_comes_too_late_leaves_nothing_attached() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("raw");
+    disk(&path, 1 << 20, b'r');
+    let runtime = tempfile::tempdir().unwrap();
+    let machine = Qemu::start(config(runtime.path())).await.unwrap();
+    let process = machine.describe().process_id.unwrap().to_string();
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, process.as_str()]).status();
+        assert!(status.unwrap().success());
+    };
+    let attach = || machine.attach(DiskSpec::new(&path, DiskFormat::Raw, false));
+    signal("-STOP");
+    let late = attach().await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::TimedOut, "{late}");
+    let meanwhile = attach().await.unwrap_err();
+    assert_eq!(meanwhile.kind(), ErrorKind::DiskInUse, "{meanwhile}");
+    signal("-CONT");
+    let slot = loop {
+        match attach().await {
+            Ok(slot) => break slot,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::DiskInUse, "{error}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    assert_eq!((slot.controller, slot.lun), (0, 0));
+    machine.detach(slot).await.unwrap();
+    machine.terminate().await;
+}
+
 #[tokio::test]
 async fn disks_come_and_go_and_the_guest_powers_off() {
     let mut guest = Guest::boot_with(|config| config.scsi_controllers(2)).await;
