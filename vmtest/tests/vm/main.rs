@@ -13,6 +13,7 @@ mod exports;
 mod faults;
 mod fixture;
 mod identities;
+mod mounts;
 mod overlays;
 mod processes;
 mod roots;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     trials.extend(processes::trials());
     trials.extend(identities::trials());
     trials.extend(disks::trials());
+    trials.extend(mounts::trials());
     trials.extend(verity::trials());
     trials.extend(overlays::trials());
     trials.extend(exports::trials());
