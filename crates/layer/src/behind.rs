@@ -29,7 +29,7 @@ const READS: usize = 16;
 /// Page caches take memory in pieces as large as a write is. Pieces of half a MiB and more come from
 /// what the kernel has longest left alone, which in a virtual machine the host must find first:
 /// measured, writes of 1 MiB took up to seven times as long as those of 128 KiB.
-const WRITE: usize = 128 << 10;
+pub(crate) const WRITE: usize = 128 << 10;
 const WRITES: usize = 16;
 
 const TAKEN: &str = "the ring gives buffers that nobody else has";

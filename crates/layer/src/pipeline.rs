@@ -7,6 +7,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use crate::behind::WRITE;
 use crate::buffer::Buffer;
 use crate::{Error, Result};
 
@@ -203,7 +204,8 @@ pub(crate) fn run_output<W: Write, T: Send>(
             .map_err(|error| Error::io("cannot start a thread", error))?;
         let mut failure = None;
         while let Ok((buffer, end)) = full_receiver.recv() {
-            if let Err(error) = output.write_all(&buffer[..end]) {
+            let mut pieces = buffer[..end].chunks(WRITE);
+            if let Err(error) = pieces.try_for_each(|piece| output.write_all(piece)) {
                 failure = Some(Error::output("cannot write the tar", error));
                 break;
             }

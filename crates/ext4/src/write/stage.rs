@@ -100,7 +100,14 @@ impl<W: WriteAt + ReadAt> Stage<W> {
     }
 }
 
+/// No piece is larger than those that were gathered: page caches take memory in pieces as large as a
+/// write is, and large ones can be long to find.
 fn put(out: &mut impl WriteAt, offset: u64, bytes: &[u8]) -> Result<()> {
-    out.write_all_at(offset, bytes)
-        .map_err(|source| Error::io("write the image", offset, source))
+    let mut offset = offset;
+    for piece in bytes.chunks(CAPACITY) {
+        out.write_all_at(offset, piece)
+            .map_err(|source| Error::io("write the image", offset, source))?;
+        offset = offset.saturating_add(wide(piece.len()));
+    }
+    Ok(())
 }
