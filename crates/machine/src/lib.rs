@@ -48,6 +48,8 @@ pub mod qemu;
 pub mod state;
 pub mod stream;
 mod sys;
+#[cfg(all(target_os = "linux", any(test, feature = "testing")))]
+pub mod testing;
 #[cfg(target_os = "linux")]
 mod vsock;
 

@@ -146,6 +146,12 @@ impl Listener {
         self.port
     }
 
+    /// The next connection, if one waits.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn try_next(&mut self) -> Option<Incoming> {
+        self.incoming.try_recv().ok()
+    }
+
     /// Waits for the guest's next connection. Dropping the future loses none.
     ///
     /// # Errors

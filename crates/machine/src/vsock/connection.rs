@@ -202,6 +202,12 @@ impl Connection {
         self.owe_credit = true;
     }
 
+    /// The bytes that we hold at most.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn buffer(&self) -> u32 {
+        self.credit.buffer
+    }
+
     /// The bytes that we hold at most beyond a new connection's.
     pub(crate) fn growth(&self) -> u32 {
         self.credit.buffer.saturating_sub(BUFFER)

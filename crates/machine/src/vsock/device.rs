@@ -71,6 +71,12 @@ struct Reset {
     kind: u16,
 }
 
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Device")
+    }
+}
+
 /// The device's half that knows connections; the rings are lent to it turn by turn.
 pub(crate) struct Device {
     guest_cid: u64,
@@ -136,6 +142,24 @@ impl Device {
     /// Readable when [`poll`](Self::poll) has work.
     pub(crate) fn poll_fd(&self) -> &OwnedFd {
         &self.poll
+    }
+
+    /// Panics when more is held than may be.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn check_bounds(&self) {
+        assert!(self.links.len() <= MAX_LINKS);
+        assert!(self.by_key.len() <= self.links.len());
+        assert!(self.resets.len() <= MAX_RESETS);
+        assert!(self.ready.len() <= self.links.len());
+        let grown: u32 = self
+            .links
+            .values()
+            .map(|link| link.connection.growth())
+            .sum();
+        assert_eq!(grown + self.growth, GROWTH);
+        for link in self.links.values() {
+            assert!(link.held() <= usize::try_from(link.connection.buffer()).unwrap_or(0));
+        }
     }
 
     #[cfg(test)]
@@ -256,6 +280,10 @@ impl Device {
         };
         if link.is_over() {
             self.growth += link.connection.growth();
+            if link.queued {
+                // A guest that takes nothing could make the queue grow by one connection after the other.
+                self.ready.retain(|ready| *ready != id);
+            }
             self.links.remove(&id);
             self.crowded &= self.links.len() > MAX_LINKS / 2;
             return;

@@ -27,6 +27,12 @@ struct Shared {
     closed: bool,
 }
 
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Host")
+    }
+}
+
 /// The host's side of the device.
 pub(crate) struct Host {
     shared: Mutex<Shared>,

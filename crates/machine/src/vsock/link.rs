@@ -78,6 +78,12 @@ impl Link {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
+    /// Bytes that the host's end has not taken.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn held(&self) -> usize {
+        self.backlog.len()
+    }
+
     /// Whether the host's end is still held.
     pub(crate) fn has_socket(&self) -> bool {
         self.socket.is_some()

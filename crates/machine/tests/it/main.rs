@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod fuzz_inputs;
 mod guest;
 mod lifecycle;
 mod throughput;

@@ -112,6 +112,21 @@ async fn a_reset_that_the_guest_has_not_taken_spares_its_next_connection() {
 }
 
 #[tokio::test]
+async fn connections_that_come_and_go_unheard_leave_nothing() {
+    let mut guest = Guest::without_buffers();
+    let mut listener = guest.host.listen(Port(1)).unwrap();
+    for _ in 0..2000 {
+        guest.send(&Guest::packet(Op::REQUEST, 1), &[]);
+        guest.send(&Guest::packet(Op::RST, 1), &[]);
+        guest.turn();
+        drop(listener.accept().await.unwrap());
+        guest.device.poll();
+        guest.device.check_bounds();
+    }
+    assert_eq!(guest.device.links(), 0);
+}
+
+#[tokio::test]
 async fn a_flood_of_credit_requests_is_answered_by_one_update() {
     let mut guest = Guest::without_buffers();
     let _listener = guest.host.listen(Port(1)).unwrap();
