@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod device_mapper;
+pub(crate) mod vsock;
 
 use std::{
     io,

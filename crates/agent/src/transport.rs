@@ -9,6 +9,8 @@ use std::{
 
 use vsock::{VMADDR_CID_HOST, VsockStream};
 
+use crate::sys;
+
 /// Reaches ports of the host.
 pub(crate) trait Dial: Send + Sync {
     /// Connects to a port.
@@ -23,7 +25,12 @@ impl Dial for Vsock {
         loop {
             match VsockStream::connect_with_cid_port(VMADDR_CID_HOST, port) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other.map(OwnedFd::from),
+                Ok(connection) => {
+                    // What the kernel refuses costs speed only.
+                    let _ = sys::vsock::enlarge_buffers(&connection);
+                    return Ok(connection.into());
+                }
+                Err(error) => return Err(error),
             }
         }
     }
