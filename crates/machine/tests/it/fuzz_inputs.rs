@@ -17,7 +17,7 @@ fn any_driver_is_served_or_ignored() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(50))]
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
 
     #[test]
     fn any_program_keeps_the_device_within_its_bounds(
