@@ -9,7 +9,7 @@ use crate::{guest, host, run};
 #[derive(Args)]
 pub(crate) struct Options {
     /// `disk` or `vm` for one half only; `--only NAMES` for single rows of disks; `--pairs N`,
-    /// `--files N`, `--mib N`, `--small N`, `--sparse-gib N` for another scale.
+    /// `--files N`, `--mib N`, `--small N`, `--sparse-gib N`, `--disks N` for another scale.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<String>,
 }

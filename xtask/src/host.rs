@@ -23,6 +23,14 @@ pub(crate) const DEMO: &[Tool] = &[
     tool("dpkg-deb", "dpkg"),
 ];
 
+/// What many cycles of disks need: a VM, and the judges of the disk that was written to.
+pub(crate) const SOAK: &[Tool] = &[
+    tool("qemu-system-x86_64", "qemu-system-x86"),
+    tool("qemu-img", "qemu-utils"),
+    tool("e2fsck", "e2fsprogs"),
+    tool("dpkg-deb", "dpkg"),
+];
+
 /// What the tests need on top: the judges of disk files and streams.
 pub(crate) const TEST: &[Tool] = &[
     tool("qemu-system-x86_64", "qemu-system-x86"),

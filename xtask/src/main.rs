@@ -12,6 +12,7 @@ mod fuzz;
 mod guest;
 mod host;
 mod run;
+mod soak;
 mod test;
 mod tidy;
 
@@ -41,6 +42,8 @@ enum Task {
     Bench(bench::Options),
     /// Fuzz each parser for some seconds.
     Fuzz(fuzz::Options),
+    /// Add and remove disks, thousands of times, and fail when anything grows.
+    Soak(soak::Options),
     /// Prepare kernel, agent and initrd in `target/guest`, as `demo` and `test` do.
     Guest,
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Guest => guest::prepare().map(drop),
     };
     match result {

@@ -17,6 +17,7 @@ mod mounts;
 mod overlays;
 mod processes;
 mod roots;
+mod soak;
 mod starts;
 mod tools;
 mod verity;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     trials.extend(tools::trials());
     trials.extend(roots::trials());
     trials.extend(walks::trials());
+    trials.extend(soak::trials());
     trials.extend(starts::trials());
     trials.extend(endings::trials());
     trials.extend(faults::trials());

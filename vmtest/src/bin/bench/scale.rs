@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 
 const USAGE: &str = "usage: cargo xtask bench [disk|vm] [--files N] [--mib N] [--small N] \
-                     [--sparse-gib N] [--pairs N] [--only NAME[,NAME…]]";
+                     [--sparse-gib N] [--pairs N] [--disks N] [--only NAME[,NAME…]]";
 
 /// The names that `--only` takes, in the order in which they are measured.
 pub(crate) const NAMES: [&str; 11] = [
@@ -23,6 +23,8 @@ pub(crate) struct Scale {
     pub(crate) sparse_gib: u32,
     /// Alternating pairs; the median of each side counts.
     pub(crate) pairs: u32,
+    /// How often a disk is added to a VM and removed.
+    pub(crate) disks: u32,
     /// Whether rows without a VM are measured.
     pub(crate) disk: bool,
     /// Whether rows with a VM are.
@@ -40,6 +42,7 @@ impl Scale {
             small: 1_000_000,
             sparse_gib: 200,
             pairs: 5,
+            disks: 1000,
             disk: true,
             vm: true,
             only: Vec::new(),
@@ -71,6 +74,7 @@ impl Scale {
                 "--small" => &mut scale.small,
                 "--sparse-gib" => &mut scale.sparse_gib,
                 "--pairs" => &mut scale.pairs,
+                "--disks" => &mut scale.disks,
                 _ => bail!("{word:?}: {USAGE}"),
             };
             let given = words.next().and_then(|word| word.parse().ok());
