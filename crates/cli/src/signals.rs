@@ -19,6 +19,7 @@ pub(crate) struct Stop {
 impl Stop {
     /// Begins to listen for signals. Must be called inside the runtime.
     pub(crate) fn watch() -> Self {
+        sys::outlive_file_limit();
         let flag = Arc::new(AtomicBool::new(false));
         let signal = Arc::new(AtomicU8::new(0));
         let (tell, told) = watch::channel(false);

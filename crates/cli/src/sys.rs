@@ -3,9 +3,13 @@
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
-pub(crate) use unix::{Resized, Signals, Terminal, stdin, stdout, wait_readable};
+pub(crate) use unix::{
+    Resized, Signals, Terminal, outlive_file_limit, stdin, stdout, wait_readable,
+};
 
 #[cfg(not(unix))]
 mod other;
 #[cfg(not(unix))]
-pub(crate) use other::{Resized, Signals, Terminal, stdin, stdout, wait_readable};
+pub(crate) use other::{
+    Resized, Signals, Terminal, outlive_file_limit, stdin, stdout, wait_readable,
+};

@@ -84,10 +84,12 @@ pub fn describe(path: &Path) -> Result<Summary> {
 }
 
 fn open_file(path: &Path) -> Result<File> {
+    // A pipe would keep whoever opens it waiting, so it is looked at before.
+    let metadata = fs::metadata(path).map_err(|error| Error::io_at("cannot open", path, error))?;
+    if let Some(what) = sys::no_disk(metadata.file_type()) {
+        return Err(Error::invalid(format!("it is {what}, not a disk")).with_path(path));
+    }
     let file = File::open(path).map_err(|error| Error::io_at("cannot open", path, error))?;
-    let metadata = file
-        .metadata()
-        .map_err(|error| Error::io_at("cannot read", path, error))?;
     if metadata.is_dir() {
         return Err(Error::invalid("it is a folder, not a disk file").with_path(path));
     }

@@ -277,6 +277,13 @@ impl<S: Source, W: Write> Exporter<'_, S, W> {
         if path == b"lost+found" && children.is_empty() && !opaque {
             return Ok(());
         }
+        let name = place.map_or(&b""[..], Place::name);
+        if self.options.whiteouts == DiskWhiteouts::Oci && whiteout::marker(name) != Marker::None {
+            self.warnings.push(
+                &path,
+                "a folder with this name is taken for a whiteout in an OCI layer, and what lies in it is lost",
+            );
+        }
         let mtime = facts.metadata.mtime;
         let shown = if path.is_empty() {
             b".".to_vec()

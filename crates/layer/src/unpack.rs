@@ -72,11 +72,13 @@ pub(crate) fn unpack<R: BufRead, W: ReadAt + WriteAt>(
         made_whiteouts: HashSet::new(),
         hidden: HashSet::new(),
         xattrs: Vec::new(),
+        lost_found: None,
         implied: 0,
         entries: 0,
         last_parent: None,
         warnings: Warnings::default(),
     };
+    unpacker.lost_found = unpacker.writer.lookup(unpacker.writer.root(), LOST_FOUND);
     let mut meter = Meter::new(control);
     let mut entries = 0;
     control.check()?;
@@ -123,6 +125,8 @@ struct Unpacker<'w, W: ReadAt + WriteAt> {
     made_whiteouts: HashSet<NodeId>,
     /// Names under which this tar hides what lies in the layers below, whatever has them now.
     hidden: HashSet<(NodeId, Box<[u8]>)>,
+    /// Our own `lost+found`, as long as the tar does not know it.
+    lost_found: Option<NodeId>,
     /// The attributes of the entry that is being applied, until its node takes them.
     xattrs: Vec<Xattr>,
     /// Folders that were made because entries lie in them, and not for an entry of their own.
@@ -132,6 +136,9 @@ struct Unpacker<'w, W: ReadAt + WriteAt> {
     last_parent: Option<(Vec<u8>, NodeId)>,
     warnings: Warnings,
 }
+
+/// The folder that the writer makes unasked.
+const LOST_FOUND: &[u8] = b"lost+found";
 
 /// How many folders without entries are made, and how many more for each entry: real tars lack a few
 /// at most, and each costs memory and a block that a short path asks for.
@@ -226,6 +233,9 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
                 None => self.imply(node, name, time)?,
             };
         }
+        if names.first() == Some(&LOST_FOUND) {
+            self.lost_found = None;
+        }
         self.last_parent = Some((path, node));
         Ok(node)
     }
@@ -257,6 +267,7 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
     /// Removes what has the name.
     fn make_room(&mut self, parent: NodeId, name: &[u8]) -> Result<()> {
         if let Some(node) = self.writer.lookup(parent, name) {
+            self.lost_found = self.lost_found.filter(|own| *own != node);
             let was_whiteout = self.whiteouts.remove(&node);
             let mut hides = was_whiteout;
             if self.writer.file_type(node) == FileType::Directory {
@@ -286,6 +297,11 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
     }
 
     fn hide(&mut self, parent: NodeId, hidden: &[u8], time: Timestamp) -> Result<()> {
+        // What the tar did not bring is not what it keeps.
+        if self.lost_found.is_some() && self.writer.lookup(parent, hidden) == self.lost_found {
+            self.lost_found = None;
+            self.writer.remove(parent, hidden).map_err(from_ext4)?;
+        }
         match self.writer.lookup(parent, hidden) {
             Some(node) if self.writer.file_type(node) == FileType::Directory => {
                 self.make_opaque(node)
@@ -336,6 +352,7 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
 
     /// Gives a folder that is there already the entry's metadata; opaque it stays.
     fn update(&mut self, node: NodeId, entry: &Entry) -> Result<()> {
+        self.lost_found = self.lost_found.filter(|own| *own != node);
         let mut metadata = self.metadata(entry);
         if self.options.whiteouts == TarWhiteouts::Overlay && !metadata.xattrs.iter().any(is_opaque)
         {

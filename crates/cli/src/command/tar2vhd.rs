@@ -66,6 +66,12 @@ pub(crate) struct Tar2Vhd {
     /// --format raw, veritysetup checks it: veritysetup verify FILE FILE HASH --hash-offset=OFFSET
     #[arg(long)]
     verity: bool,
+    /// Bytes in a block of the file system: 1K, 2K or 4K
+    #[arg(long, value_name = "SIZE", default_value = "4K", value_parser = block_size)]
+    block_size: u32,
+    /// Take backslashes in the tar's paths for slashes, as some tars made on Windows have them
+    #[arg(long)]
+    backslash: bool,
     /// UUID of the file system, or `random`; by default always the same
     #[arg(long, value_name = "UUID", value_parser = disk_format::uuid)]
     uuid: Option<Uuid>,
@@ -161,11 +167,13 @@ impl Tar2Vhd {
             Whiteouts::Overlay => TarWhiteouts::Overlay,
             Whiteouts::Keep => TarWhiteouts::Keep,
         };
+        options.ext4.backslash_paths = self.backslash;
         options.verity = self.verity;
         let filesystem = &mut options.ext4.filesystem;
         filesystem.size = self.size.map(|Size(bytes)| bytes);
         filesystem.journal = self.journal.map(|Size(bytes)| bytes);
         filesystem.inline_data = self.inline_data;
+        filesystem.block_size = self.block_size;
         filesystem.uuid = self.uuid;
         filesystem.label.clone_from(&self.label);
         filesystem.lost_found = !self.no_lost_found;
@@ -236,6 +244,15 @@ impl Tar2Vhd {
             line = format!("{line}\n{}", root_line(verity));
         }
         self.json.done(context, &done, &line)
+    }
+}
+
+fn block_size(text: &str) -> Result<u32, String> {
+    match text.parse()? {
+        Size(1024) => Ok(1024),
+        Size(2048) => Ok(2048),
+        Size(4096) => Ok(4096),
+        Size(_) => Err("a block has 1K, 2K or 4K".to_owned()),
     }
 }
 

@@ -72,3 +72,6 @@ impl Resized {
         false
     }
 }
+
+/// Lets a write past a limit on the sizes of files fail: here it does by itself.
+pub(crate) fn outlive_file_limit() {}

@@ -40,6 +40,17 @@ impl Signals {
     }
 }
 
+/// `SIGXFSZ` of Linux: a write went past the limit on the sizes of files.
+const FILE_SIZE: i32 = 25;
+
+/// Lets a write past the limit on the sizes of files fail, where the system would end the process:
+/// then it is told, and nothing is left behind. Must be called inside the runtime.
+pub(crate) fn outlive_file_limit() {
+    if let Err(error) = signal(SignalKind::from_raw(FILE_SIZE)) {
+        tracing::debug!(%error, "cannot take over SIGXFSZ");
+    }
+}
+
 /// Waits until reading would not block, for at most `patience`; false when it still would.
 pub(crate) fn wait_readable(source: &impl AsFd, patience: Duration) -> io::Result<bool> {
     let patience = Timespec::try_from(patience).map_err(io::Error::other)?;

@@ -129,6 +129,59 @@ fn options_reach_the_file_system() {
 }
 
 #[test]
+fn block_sizes_and_backslashes_are_chosen() {
+    let place = Place::new();
+    place.write("layer.tar", &tar());
+    for (size, bytes) in [("1K", 1024), ("2048", 2048), ("4K", 4096)] {
+        place.ok(&[
+            "tar2vhd",
+            "-i",
+            "layer.tar",
+            "-o",
+            "a.vhd",
+            "--block-size",
+            size,
+        ]);
+        let found: serde_json::Value =
+            serde_json::from_str(&place.ok(&["inspect", "a.vhd", "--json"])).unwrap();
+        assert_eq!(found["filesystem"]["block_size"], bytes);
+    }
+    let wrong = [
+        "tar2vhd",
+        "-i",
+        "layer.tar",
+        "-o",
+        "b.vhd",
+        "--block-size",
+        "8K",
+    ];
+    let output = place.opengcs(wrong).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("1K, 2K or 4K"));
+    assert!(!place.path("b.vhd").exists());
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(0);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "Files\\etc\\hosts", &[][..])
+        .unwrap();
+    place.write("windows.tar", &tar.into_inner().unwrap());
+    for (option, name) in [
+        (None, "Files\\etc\\hosts"),
+        (Some("--backslash"), "Files/etc/hosts"),
+    ] {
+        let arguments = ["tar2vhd", "-i", "windows.tar", "-o", "w.img"];
+        place.ok(&[&arguments[..], option.as_slice()].concat());
+        let back = place.opengcs(["vhd2tar", "w.img"]).output().unwrap().stdout;
+        assert!(
+            tar_names(&back).contains(&name.to_owned()),
+            "{:?}",
+            tar_names(&back)
+        );
+    }
+}
+
+#[test]
 fn json_tells_the_result() {
     let place = Place::new();
     place.write("layer.tar", &tar());

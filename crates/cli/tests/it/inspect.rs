@@ -69,3 +69,17 @@ fn missing_and_broken_ones_are_named() {
         place.fails(&["inspect", name, "--json"], 1, words);
     }
 }
+
+#[test]
+fn what_can_be_no_disk_is_told_as_what_it_is() {
+    let place = Place::new();
+    place.fails(
+        &["inspect", "/dev/zero"],
+        1,
+        &["/dev/zero", "a character device, not a disk"],
+    );
+    let pipe = place.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    place.fails(&["inspect", "pipe"], 1, &["pipe", "a pipe, not a disk"]);
+}

@@ -19,6 +19,25 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// What a file is that can hold no disk; `None` for files and block devices.
+pub(super) fn no_disk(kind: std::fs::FileType) -> Option<&'static str> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        if kind.is_char_device() {
+            return Some("a character device");
+        }
+        if kind.is_fifo() {
+            return Some("a pipe");
+        }
+        if kind.is_socket() {
+            return Some("a socket");
+        }
+    }
+    let _ = kind;
+    None
+}
+
 /// Lets the system read further ahead than it does by itself: most of the file will be read, and
 /// most of it in order. It is a hint, and nothing hangs on it.
 pub(super) fn read_ahead(file: &File) {

@@ -45,14 +45,32 @@ pub(crate) fn full_disk(error: &(dyn StdError + 'static)) -> Option<Error> {
         };
     }
     let system = system?;
-    let full = Error::new(ErrorKind::NoSpace, "the disk is full");
-    match (system.kind(), system.raw_os_error()) {
-        (io::ErrorKind::StorageFull, _) => Some(full),
-        // A quota or a limit on files: then the system's own words say which.
-        (io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge, Some(code)) => {
-            Some(full.with_source(io::Error::from_raw_os_error(code)))
+    let what = match system.kind() {
+        io::ErrorKind::StorageFull => "the disk is full",
+        io::ErrorKind::QuotaExceeded => "the quota on the disk is used up",
+        io::ErrorKind::FileTooLarge => {
+            "the file would be larger than its file system, or a limit (ulimit -f), lets a file be"
         }
-        (io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge, None) => Some(full),
-        _ => None,
+        _ => return None,
+    };
+    Some(Error::new(ErrorKind::NoSpace, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_room_is_told_as_what_it_is() {
+        for (kind, words) in [
+            (io::ErrorKind::StorageFull, "the disk is full"),
+            (io::ErrorKind::QuotaExceeded, "quota"),
+            (io::ErrorKind::FileTooLarge, "larger than its file system"),
+        ] {
+            let error = full_disk(&io::Error::from(kind)).unwrap();
+            assert_eq!(error.kind(), ErrorKind::NoSpace);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        assert!(full_disk(&io::Error::from(io::ErrorKind::NotFound)).is_none());
     }
 }

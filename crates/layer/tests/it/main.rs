@@ -20,6 +20,7 @@ mod folders;
 mod foreign_tars;
 mod forge;
 mod fuzz_inputs;
+mod golden;
 mod judge;
 mod listing;
 #[cfg(target_os = "linux")]

@@ -146,6 +146,88 @@ fn lost_found_is_left_out_when_empty() {
     );
 }
 
+/// The `lost+found` that every image gets unasked is not the tar's, and hides nothing of it.
+#[test]
+fn what_a_tar_says_of_lost_found_comes_back() {
+    for (tar, expected) in [
+        (
+            Tar::new().file(".wh.lost+found", ""),
+            &["./", ".wh.lost+found"][..],
+        ),
+        (
+            Tar::new().file("lost+found/.wh..wh..opq", ""),
+            &["./", "lost+found/", "lost+found/.wh..wh..opq"],
+        ),
+        // Its own folder and what it hides: that folder is opaque.
+        (
+            Tar::new().dir("lost+found").file(".wh.lost+found", ""),
+            &["./", "lost+found/", "lost+found/.wh..wh..opq"],
+        ),
+        (
+            Tar::new()
+                .file(".wh.lost+found", "")
+                .file("lost+found/a", ""),
+            &[
+                "./",
+                "lost+found/",
+                "lost+found/.wh..wh..opq",
+                "lost+found/a",
+            ],
+        ),
+        (
+            Tar::new()
+                .file("lost+found/a", "")
+                .file(".wh.lost+found", ""),
+            &[
+                "./",
+                "lost+found/",
+                "lost+found/.wh..wh..opq",
+                "lost+found/a",
+            ],
+        ),
+        (
+            Tar::new().file("lost+found", "a file"),
+            &["./", "lost+found"],
+        ),
+    ] {
+        let tar = tar.end();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for format in [0, 1] {
+            let mut options = TarToExt4Options::default();
+            options.filesystem.inline_data = format == 1;
+            let mut image = Vec::new();
+            tar_to_ext4(&tar[..], &mut image, &options).unwrap();
+            std::fs::write(file.path(), &image).unwrap();
+            judge::fsck(file.path());
+            let back = to_tar(image, &DiskToTarOptions::default());
+            assert_eq!(names(&back), expected);
+        }
+    }
+}
+
+#[test]
+fn folder_named_as_a_whiteout_is_warned_of() {
+    let tar = Tar::new().dir(".wh.d").file(".wh.d/a", "").end();
+    let options = TarToExt4Options {
+        whiteouts: opengcs_layer::TarWhiteouts::Keep,
+        ..TarToExt4Options::default()
+    };
+    let mut image = Vec::new();
+    tar_to_ext4(&tar[..], &mut image, &options).unwrap();
+    let export = |whiteouts| {
+        let options = DiskToTarOptions {
+            whiteouts,
+            ..DiskToTarOptions::default()
+        };
+        ext4_to_tar(image.clone(), std::io::sink(), &options).unwrap()
+    };
+    assert!(export(DiskWhiteouts::Keep).warnings.is_empty());
+    let warnings = export(DiskWhiteouts::Oci).warnings;
+    let told: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("\".wh.d\"") && told[0].contains("folder"));
+}
+
 #[test]
 fn image_that_was_never_mounted_gives_the_order_of_its_tar() {
     let tar = Tar::new()
