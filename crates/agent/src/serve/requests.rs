@@ -181,10 +181,22 @@ fn modify(agent: &Agent, request: &ModifyRequest) -> Outcome<()> {
         }
         (Modification::CombinedLayers(layers), true) => overlay::add(agent, &layers),
         (Modification::CombinedLayers(layers), false) => overlay::remove(agent, &layers),
-        _ => Err(not_implemented(format!(
-            "{} is not supported by this agent",
-            change.resource_type
-        ))),
+        _ => {
+            let resource = &change.resource_type;
+            Err(not_implemented(format!(
+                "{resource} is not supported by this agent{}",
+                instead_of(&resource.0)
+            )))
+        }
+    }
+}
+
+/// What to do instead of something that is not done here.
+fn instead_of(resource: &str) -> &'static str {
+    match resource {
+        "MappedDirectory" => ": folders of the host are not shared; bring their content on a disk",
+        "VPMemDevice" => ": disks come over SCSI; add it as a MappedVirtualDisk",
+        _ => "",
     }
 }
 

@@ -5,8 +5,9 @@ use std::io::{BufRead as _, BufReader};
 use opengcs_bridge::{
     HResult, MessageType, UTILITY_VM_ID, WAIT_FOREVER,
     message::{
-        CreateRequest, Modification, ModifyRequest, ModifySettings, Nested, PlainRequest,
-        PropertiesRequest, PropertyQuery, Request, RequestBase, RequestType, Response, ScsiDevice,
+        CreateRequest, MappedVirtualDisk, Modification, ModifyRequest, ModifySettings, Nested,
+        PlainRequest, PropertiesRequest, PropertyQuery, Request, RequestBase, RequestType,
+        Response, ScsiDevice,
     },
 };
 
@@ -151,6 +152,7 @@ fn what_is_not_done_is_said() {
         ("Nonsense", "Add", HResult::FAIL),
         ("Network", "Add", HResult::NOT_IMPLEMENTED),
         ("MappedDirectory", "Add", HResult::NOT_IMPLEMENTED),
+        ("VPMemDevice", "Add", HResult::NOT_IMPLEMENTED),
         ("MappedVirtualDisk", "Update", HResult::NOT_IMPLEMENTED),
         ("SCSIDevice", "Add", HResult::INVALID_ARGUMENT),
     ] {
@@ -169,6 +171,28 @@ fn what_is_not_done_is_said() {
         assert_eq!(failure.result, result, "{failure}");
         assert!(failure.message.contains(resource_type), "{failure}");
     }
+}
+
+#[test]
+fn encrypted_disks_are_refused_before_anything_is_made() {
+    let mut host = Host::negotiated();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("mount");
+    let disk = MappedVirtualDisk {
+        mount_path: place.to_str().unwrap().to_owned(),
+        encrypted: true,
+        ..MappedVirtualDisk::default()
+    };
+    let disk = Modification::MappedVirtualDisk(Box::new(disk));
+    let failure = host
+        .call(&Request::ModifySettings(ModifyRequest {
+            base: RequestBase::utility_vm(),
+            change: ModifySettings::new(RequestType::add(), &disk).unwrap(),
+        }))
+        .unwrap_err();
+    assert_eq!(failure.result, HResult::NOT_IMPLEMENTED);
+    assert!(failure.message.contains("encrypted"), "{failure}");
+    assert!(!place.exists());
 }
 
 #[test]

@@ -205,6 +205,13 @@ pub(in crate::uvm) fn format_of(path: &Path) -> Result<DiskFormat> {
 
 fn describe(path: &Path) -> Result<Found> {
     let shown = path.display();
+    if path.is_dir() {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{shown} is a folder, and folders are not shared with a VM"),
+        )
+        .hint("bring its content on a disk: tar_to_vhd makes one"));
+    }
     let found = opengcs_layer::describe(path).map_err(|error| {
         let kind = match error.kind() {
             opengcs_layer::ErrorKind::NotFound => ErrorKind::NotFound,

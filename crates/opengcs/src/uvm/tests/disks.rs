@@ -73,6 +73,9 @@ async fn what_cannot_be_added_is_said_and_leaves_nothing() {
     );
     assert_eq!(vm.disks().len(), 1);
     assert_eq!(machine.disks.lock().unwrap().len(), 1);
+    let folder = bench.folder.path().to_owned();
+    assert_eq!(kind(folder, "/mnt/b").await, ErrorKind::Unsupported);
+    assert_eq!(vm.disks().len(), 1);
     let error = vm.hot_remove_vhd("/never.vhd").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotAttached);
     assert!(error.to_string().contains("/never.vhd"));
