@@ -21,6 +21,7 @@ mod peer {
     use std::fs::File;
     use std::io::{self, BufRead, BufReader, Read, Write};
     use std::net::Shutdown;
+    use std::path::Path;
     use std::time::Instant;
 
     use rustix::mount::{MountFlags, mount};
@@ -41,16 +42,42 @@ mod peer {
             }
         }
         println!("peer: dialling");
+        while let Next::Dial = controlled() {}
+        println!("peer: the host has hung up");
+        power_off();
+    }
+
+    enum Next {
+        Dial,
+        End,
+    }
+
+    /// Takes commands until the host hangs up, or the connection is lost with the driver.
+    fn controlled() -> Next {
         let control = VsockStream::connect_with_cid_port(HOST, CONTROL).unwrap();
         let mut answers = control.try_clone().unwrap();
         for line in BufReader::new(control).lines() {
             let line = line.unwrap();
             let words: Vec<&str> = line.split_whitespace().collect();
+            if words == ["rebind"] {
+                rebind().unwrap();
+                return Next::Dial;
+            }
             let answer = obey(&words).unwrap_or_else(|error| format!("error {error}"));
             writeln!(answers, "{answer}").unwrap();
         }
-        println!("peer: the host has hung up");
-        power_off();
+        Next::End
+    }
+
+    /// Takes the driver from the vsock device and gives it back.
+    fn rebind() -> io::Result<()> {
+        let driver = Path::new("/sys/bus/virtio/drivers/vmw_vsock_virtio_transport");
+        let device = std::fs::read_dir(driver)?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .find(|name| name.starts_with("virtio"))
+            .ok_or_else(|| io::Error::other("no device"))?;
+        std::fs::write(driver.join("unbind"), &device)?;
+        std::fs::write(driver.join("bind"), &device)
     }
 
     fn power_off() {

@@ -220,6 +220,13 @@ impl Guest {
             .unwrap();
     }
 
+    /// Has the guest take its vsock driver from the device and give it back, and takes its new call.
+    pub(crate) async fn rebind(&mut self) {
+        let mut listener = self.machine.listen(Port(1000)).unwrap();
+        self.send("rebind").await;
+        self.control = BufReader::new(accept(&self.machine, &mut listener).await);
+    }
+
     /// Waits until the guest's disks are as wanted.
     pub(crate) async fn disks(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         for _ in 0..200 {

@@ -88,6 +88,23 @@ async fn a_real_guests_connections_keep_the_five_rules() {
     slow.read_to_end(&mut bytes).await.unwrap();
     assert!(bytes == pattern(4_000_000));
 
+    // A driver that begins anew knows no connection: ours end, and new ones come.
+    assert_eq!(guest.order("dial 2000 half").await, "ok");
+    let mut stream = accept(&guest.machine, &mut listener).await;
+    assert_eq!(guest.order("dial 2000 ping").await, "ok");
+    let mut other = accept(&guest.machine, &mut listener).await;
+    guest.rebind().await;
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    let end = other.read(&mut [0]).await.unwrap_err();
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(guest.order("dial 2000 echo").await, "ok");
+    let mut stream = accept(&guest.machine, &mut listener).await;
+    stream.write_all(b"anew").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut back = String::new();
+    stream.read_to_string(&mut back).await.unwrap();
+    assert_eq!(back, "anew");
+
     // The last words of a guest that powers off at once.
     guest.send("stdout-then-poweroff 2000 200000").await;
     let mut stream = accept(&guest.machine, &mut listener).await;
