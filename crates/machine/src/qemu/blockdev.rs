@@ -19,7 +19,14 @@ pub(crate) fn device_name(slot: Slot, generation: u64) -> String {
     format!("scsi-{}-{}-{generation}", slot.controller, slot.lun)
 }
 
+/// The name of the empty node that a slot's node gets in place of its file.
+fn empty_name(slot: Slot, generation: u64) -> String {
+    format!("empty-{}-{}-{generation}", slot.controller, slot.lun)
+}
+
 /// The arguments of `blockdev-add`.
+///
+/// The named node is always a raw one, below which the file can be replaced by nothing ([`emptied`]).
 ///
 /// A fixed VHD is a window into a raw file, because QEMU's own driver takes the size from the geometry,
 /// which may be absent. Formats are named and never probed: see [`DiskFormat`].
@@ -33,22 +40,31 @@ pub(crate) fn node(disk: &DiskSpec, name: &str) -> Result<Value> {
             ),
         ));
     };
-    let file = json!({
+    let mut below = json!({
         "driver": "file",
         "filename": path,
         "read-only": disk.read_only,
         "discard": "unmap",
     });
+    let format = match disk.format {
+        DiskFormat::Raw | DiskFormat::FixedVhd => None,
+        DiskFormat::DynamicVhd => Some("vpc"),
+        DiskFormat::Vhdx => Some("vhdx"),
+    };
+    if let Some(driver) = format {
+        below = json!({
+            "driver": driver,
+            "read-only": disk.read_only,
+            "discard": "unmap",
+            "file": below,
+        });
+    }
     let mut node = json!({
-        "driver": match disk.format {
-            DiskFormat::Raw | DiskFormat::FixedVhd => "raw",
-            DiskFormat::DynamicVhd => "vpc",
-            DiskFormat::Vhdx => "vhdx",
-        },
+        "driver": "raw",
         "node-name": name,
         "read-only": disk.read_only,
         "discard": "unmap",
-        "file": file,
+        "file": below,
     });
     if let (DiskFormat::Raw | DiskFormat::FixedVhd, Some(size), Some(node)) =
         (disk.format, disk.size, node.as_object_mut())
@@ -57,6 +73,31 @@ pub(crate) fn node(disk: &DiskSpec, name: &str) -> Result<Value> {
         node.insert("size".to_owned(), size.into());
     }
     Ok(node)
+}
+
+/// What lets go of a node's file while a device still has the node: the empty node to be added, and the
+/// arguments of `blockdev-reopen` that put it in the file's place. The file, which no one else has, is closed
+/// then. A guest that looks there all the same reads zeros.
+pub(crate) fn emptied(node: &Value, slot: Slot, generation: u64) -> (Value, Value) {
+    let name = empty_name(slot, generation);
+    let empty = json!({
+        "driver": "null-co",
+        "node-name": name,
+        "read-zeroes": true,
+        // Larger than any window into it.
+        "size": 1_u64 << 60,
+    });
+    let mut node = node.clone();
+    if let Some(node) = node.as_object_mut() {
+        node.insert("file".to_owned(), name.into());
+    }
+    (empty, json!({ "options": [node] }))
+}
+
+/// The arguments of `blockdev-del` for what a slot has had, in order.
+pub(crate) fn remains(slot: Slot, generation: u64) -> [Value; 2] {
+    [node_name(slot, generation), empty_name(slot, generation)]
+        .map(|name| json!({ "node-name": name }))
 }
 
 /// The guest-visible size of a fixed VHD or raw disk in a file of `length` bytes.
@@ -122,17 +163,38 @@ mod tests {
     #[test]
     fn the_driver_is_always_named() {
         for (format, driver) in [
-            (DiskFormat::Raw, "raw"),
-            (DiskFormat::FixedVhd, "raw"),
+            (DiskFormat::Raw, "file"),
+            (DiskFormat::FixedVhd, "file"),
             (DiskFormat::DynamicVhd, "vpc"),
             (DiskFormat::Vhdx, "vhdx"),
         ] {
             let node = node(&disk(format), "n").unwrap();
-            assert_eq!(node["driver"], driver);
-            assert_eq!(node["read-only"], true);
-            assert_eq!(node["file"]["read-only"], true);
-            assert_eq!(node["file"]["filename"], "/d");
+            assert_eq!(node["driver"], "raw");
+            let mut below = &node;
+            while !below["file"].is_null() {
+                assert_eq!(below["read-only"], true);
+                below = &below["file"];
+            }
+            assert_eq!(node["file"]["driver"], driver);
+            assert_eq!(below["driver"], "file");
+            assert_eq!(below["read-only"], true);
+            assert_eq!(below["filename"], "/d");
         }
+    }
+
+    #[test]
+    fn only_the_file_of_an_emptied_node_changes() {
+        let mut disk = disk(DiskFormat::FixedVhd);
+        disk.size = Some(1024);
+        let node = node(&disk, "disk-1-63-7").unwrap();
+        let (empty, reopen) = emptied(&node, SLOT, 7);
+        assert_eq!(empty["read-zeroes"], true);
+        let mut expected = node;
+        expected["file"] = empty["node-name"].clone();
+        assert_eq!(reopen["options"][0], expected);
+        let names = remains(SLOT, 7);
+        assert_eq!(names[0]["node-name"], expected["node-name"]);
+        assert_eq!(names[1]["node-name"], empty["node-name"]);
     }
 
     #[test]

@@ -4,6 +4,10 @@
 //! to its end on a task of its own: a caller who gives up, or who waits no longer for a QEMU that does not
 //! answer, leaves no half of it behind. A disk attached for a caller who has gone is detached again, and until
 //! that is so its slot is taken.
+//!
+//! A detach is over for its caller when QEMU has closed the file, which takes two milliseconds. QEMU frees
+//! the device itself only when it has collected enough to free, or has waited 50 ms for more: until then the
+//! slot is *going*, and whoever needs one and finds none waits for it.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::json;
-use tokio::sync::{broadcast, oneshot};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::{Inner, blockdev};
 use crate::disk::{DiskSpec, Slot, SlotTable};
@@ -30,8 +34,11 @@ pub(super) struct FileId {
 
 #[derive(Debug)]
 struct Attached {
-    file: FileId,
+    /// `None` when the file is closed and the slot is going.
+    file: Option<FileId>,
     generation: u64,
+    /// What QEMU was told of it; null for the disk that the command line holds.
+    node: Value,
     /// An attach or detach is under way.
     busy: bool,
 }
@@ -41,6 +48,8 @@ struct Attached {
 pub(super) struct Disks {
     table: Mutex<SlotTable<Attached>>,
     generation: AtomicU64,
+    /// Told of every slot that becomes free.
+    freed: Notify,
 }
 
 impl Disks {
@@ -48,6 +57,7 @@ impl Disks {
         Self {
             table: Mutex::new(SlotTable::new(controllers)),
             generation: AtomicU64::new(1),
+            freed: Notify::new(),
         }
     }
 
@@ -65,17 +75,41 @@ impl Disks {
         self.table().insert(
             slot,
             Attached {
-                file,
+                file: Some(file),
                 generation: 0,
+                node: Value::Null,
                 busy: false,
             },
         );
         Ok(())
     }
 
-    fn reserve(&self, file: FileId, path: &Path) -> Result<(Slot, u64)> {
+    /// Takes a slot. When all are taken and some of them are going, it waits for one.
+    async fn reserve(&self, file: FileId, path: &Path) -> Result<(Slot, u64)> {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            // From here on a slot that becomes free is noticed.
+            freed.as_mut().enable();
+            match self.try_reserve(file, path) {
+                Err(error) if error.kind() == ErrorKind::NoFreeSlot && self.is_one_going() => {
+                    freed.await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn is_one_going(&self) -> bool {
+        self.table()
+            .iter()
+            .any(|(_, attached)| attached.file.is_none())
+    }
+
+    fn try_reserve(&self, file: FileId, path: &Path) -> Result<(Slot, u64)> {
         let mut table = self.table();
-        if let Some((slot, _)) = table.iter().find(|(_, attached)| attached.file == file) {
+        let same = |attached: &Attached| attached.file == Some(file);
+        if let Some((slot, _)) = table.iter().find(|(_, attached)| same(attached)) {
             return Err(Error::new(
                 ErrorKind::DiskInUse,
                 format!(
@@ -99,8 +133,9 @@ impl Disks {
         table.insert(
             slot,
             Attached {
-                file,
+                file: Some(file),
                 generation,
+                node: Value::Null,
                 busy: true,
             },
         );
@@ -137,20 +172,24 @@ pub(super) fn complete(disk: &DiskSpec) -> Result<(DiskSpec, FileId)> {
 }
 
 /// Gives a slot back unless the work on it came to its end.
-struct Reservation<'a> {
-    disks: &'a Disks,
+struct Reservation {
+    inner: Arc<Inner>,
     slot: Slot,
     keep: bool,
 }
 
-impl Drop for Reservation<'_> {
+impl Drop for Reservation {
     fn drop(&mut self) {
+        let Some(live) = self.inner.live.get() else {
+            return;
+        };
         if self.keep {
-            if let Some(attached) = self.disks.table().get_mut(self.slot) {
+            if let Some(attached) = live.disks.table().get_mut(self.slot) {
                 attached.busy = false;
             }
         } else {
-            self.disks.table().remove(self.slot);
+            live.disks.table().remove(self.slot);
+            live.disks.freed.notify_waiters();
         }
     }
 }
@@ -193,18 +232,21 @@ async fn in_time<T>(inner: &Inner, what: &str, told: oneshot::Receiver<Result<T>
     }
 }
 
-async fn attach_now(inner: &Inner, disk: &DiskSpec) -> Result<Slot> {
+async fn attach_now(inner: &Arc<Inner>, disk: &DiskSpec) -> Result<Slot> {
     let live = inner.live()?;
     let what = format!("cannot attach disk {}", disk.path.display());
     let (complete, file) = complete(disk)?;
-    let (slot, generation) = live.disks.reserve(file, &disk.path)?;
+    let (slot, generation) = live.disks.reserve(file, &disk.path).await?;
     let mut reservation = Reservation {
-        disks: &live.disks,
+        inner: Arc::clone(inner),
         slot,
         keep: false,
     };
     let name = blockdev::node_name(slot, generation);
     let node = blockdev::node(&complete, &name)?;
+    if let Some(attached) = live.disks.table().get_mut(slot) {
+        attached.node = node.clone();
+    }
     inner
         .execute(&what, "blockdev-add", node)
         .await
@@ -219,51 +261,106 @@ async fn attach_now(inner: &Inner, disk: &DiskSpec) -> Result<Slot> {
     Ok(slot)
 }
 
-async fn detach_now(inner: &Inner, slot: Slot) -> Result<()> {
+async fn detach_now(inner: &Arc<Inner>, slot: Slot) -> Result<()> {
     let live = inner.live()?;
     let what = format!("cannot detach disk {slot}");
-    let generation = {
+    let (generation, node) = {
         let mut table = live.disks.table();
         match table.get_mut(slot) {
-            None => {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!("{what}: no disk is attached there"),
-                ));
-            }
-            Some(attached) if attached.busy => {
+            Some(attached) if attached.file.is_some() && attached.busy => {
                 return Err(Error::new(
                     ErrorKind::WrongState,
                     format!("{what}: it is being attached or detached"),
                 ));
             }
-            Some(attached) => {
+            Some(attached) if attached.file.is_some() => {
                 attached.busy = true;
-                attached.generation
+                (attached.generation, attached.node.clone())
+            }
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("{what}: no disk is attached there"),
+                ));
             }
         }
     };
     let mut reservation = Reservation {
-        disks: &live.disks,
+        inner: Arc::clone(inner),
         slot,
         keep: true,
     };
-    let device = blockdev::device_name(slot, generation);
-    let mut events = live.qmp.events();
-    let delete = json!({ "id": device });
-    match inner.execute(&what, "device_del", delete).await {
-        Ok(_) => deleted(inner, &what, &mut events, &device).await?,
+    let going = Going {
+        device: blockdev::device_name(slot, generation),
+        remains: blockdev::remains(slot, generation),
+        events: live.qmp.events(),
+        what,
+    };
+    let what = &going.what;
+    let delete = json!({ "id": going.device });
+    match inner.execute(what, "device_del", delete).await {
+        Ok(_) => {}
         // An earlier detach got this far and no further.
-        Err(error) if refused(&error, "in the process of unplug") => {
-            deleted(inner, &what, &mut events, &device).await?;
+        Err(error) if refused(&error, "in the process of unplug") => {}
+        Err(error) if refused(&error, "not found") => {
+            going.delete_nodes(inner).await?;
+            reservation.keep = false;
+            return Ok(());
         }
-        Err(error) if refused(&error, "not found") => {}
         Err(error) => return Err(error),
     }
-    let node = json!({ "node-name": blockdev::node_name(slot, generation) });
-    inner.execute(&what, "blockdev-del", node).await?;
-    reservation.keep = false;
+    let (empty, reopen) = blockdev::emptied(&node, slot, generation);
+    // It may be there since an earlier detach; whether it is, the next step tells.
+    let _ = inner.execute(what, "blockdev-add", empty).await;
+    match inner.execute(what, "blockdev-reopen", reopen).await {
+        Ok(_) => {}
+        // A QEMU that cannot do this closes the file with the device.
+        Err(error) if error.kind() == ErrorKind::Refused => {
+            going.end(inner).await?;
+            reservation.keep = false;
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    }
+    if let Some(attached) = live.disks.table().get_mut(slot) {
+        attached.file = None;
+    }
+    let task = Arc::clone(inner);
+    tokio::spawn(async move {
+        match going.end(&task).await {
+            Ok(()) => reservation.keep = false,
+            Err(error) if error.kind() == ErrorKind::GuestDied => {}
+            // What is in the slot nobody knows, so it stays taken.
+            Err(error) => tracing::warn!(%slot, %error, "a slot does not become free"),
+        }
+        drop(reservation);
+    });
     Ok(())
+}
+
+/// A device that QEMU was asked to take away.
+struct Going {
+    what: String,
+    device: String,
+    /// The arguments of `blockdev-del` for what it leaves.
+    remains: [Value; 2],
+    events: broadcast::Receiver<super::qmp::Event>,
+}
+
+impl Going {
+    /// Waits for the device's end, and removes what it leaves.
+    async fn end(mut self, inner: &Inner) -> Result<()> {
+        deleted(inner, &self.what, &mut self.events, &self.device).await?;
+        self.delete_nodes(inner).await
+    }
+
+    async fn delete_nodes(&self, inner: &Inner) -> Result<()> {
+        let [node, empty] = self.remains.clone();
+        inner.execute(&self.what, "blockdev-del", node).await?;
+        // Where the file was not closed before, there is none.
+        let _ = inner.execute(&self.what, "blockdev-del", empty).await;
+        Ok(())
+    }
 }
 
 /// Whether QEMU refused something in these words.
@@ -339,8 +436,8 @@ mod tests {
         let disks = Disks::new(1);
         let first = complete(&DiskSpec::new(&path, DiskFormat::Raw, true)).unwrap();
         let second = complete(&DiskSpec::new(&other, DiskFormat::Raw, true)).unwrap();
-        disks.reserve(first.1, &path).unwrap();
-        let error = disks.reserve(second.1, &other).unwrap_err();
+        disks.try_reserve(first.1, &path).unwrap();
+        let error = disks.try_reserve(second.1, &other).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DiskInUse);
         assert!(error.to_string().contains("0:0"), "{error}");
     }
@@ -350,14 +447,36 @@ mod tests {
         let disks = Disks::new(1);
         for inode in 0..64 {
             let file = FileId { device: 0, inode };
-            disks.reserve(file, Path::new("/d")).unwrap();
+            disks.try_reserve(file, Path::new("/d")).unwrap();
         }
         let file = FileId {
             device: 0,
             inode: 64,
         };
-        let error = disks.reserve(file, Path::new("/d")).unwrap_err();
+        let error = disks.try_reserve(file, Path::new("/d")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoFreeSlot);
+    }
+
+    #[tokio::test]
+    async fn a_full_machine_waits_for_a_slot_that_is_going() {
+        let disks = Arc::new(Disks::new(1));
+        let file = |inode| FileId { device: 0, inode };
+        for inode in 0..64 {
+            disks.try_reserve(file(inode), Path::new("/d")).unwrap();
+        }
+        let slot = Slot {
+            controller: 0,
+            lun: 7,
+        };
+        disks.table().get_mut(slot).unwrap().file = None;
+        let task = Arc::clone(&disks);
+        let waiting =
+            tokio::spawn(async move { task.reserve(file(64), Path::new("/d")).await.unwrap().0 });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        disks.table().remove(slot);
+        disks.freed.notify_waiters();
+        assert_eq!(waiting.await.unwrap(), slot);
     }
 
     #[test]
