@@ -12,6 +12,7 @@ mod pairs;
 mod peer;
 mod row;
 mod scale;
+mod streams;
 mod vm;
 
 use std::path::{Path, PathBuf};

@@ -9,8 +9,7 @@ use opengcs::{Config, RequestedMode, UtilityVm};
 use crate::pairs::quantile;
 use crate::row::{Row, Table};
 use crate::scale::Scale;
-
-const STREAM: usize = 256 << 20;
+use crate::streams;
 
 /// Measures every row that needs a VM. What they stand against is measured with the machine's tests.
 pub(crate) async fn measure(scale: &Scale, table: &mut Table) -> Result<()> {
@@ -35,15 +34,19 @@ pub(crate) async fn measure(scale: &Scale, table: &mut Table) -> Result<()> {
         ..Row::default()
     });
     exec(&vm, table).await?;
-    streams(&vm, table).await?;
     disks(&vm, scale, table).await?;
     vm.stop().await?;
-    Ok(())
+    streams::measure(config()?, scale, table).await
+}
+
+fn config() -> Result<Config> {
+    let mut config = Config::generate_default(["lcow.timeout=120"])?;
+    config.requested_mode = RequestedMode::KernelInitrd;
+    Ok(config)
 }
 
 async fn start() -> Result<(UtilityVm, Duration)> {
-    let mut config = Config::generate_default(["lcow.timeout=120"])?;
-    config.requested_mode = RequestedMode::KernelInitrd;
+    let config = config()?;
     let started = Instant::now();
     let vm = UtilityVm::start(config).await?;
     Ok((vm, started.elapsed()))
@@ -78,42 +81,6 @@ async fn exec(vm: &UtilityVm, table: &mut Table) -> Result<()> {
         ..Row::default()
     });
     Ok(())
-}
-
-async fn streams(vm: &UtilityVm, table: &mut Table) -> Result<()> {
-    let input = vec![0x5a; STREAM];
-    let started = Instant::now();
-    vm.run_process_with(
-        "dd of=/dev/null bs=64k",
-        input.as_slice(),
-        tokio::io::sink(),
-        tokio::io::sink(),
-    )
-    .await?;
-    rate(table, "stdin to the guest", started.elapsed());
-    let started = Instant::now();
-    let command = format!("dd if=/dev/zero bs=64k count={}", STREAM >> 16);
-    vm.run_process_with(
-        command,
-        tokio::io::empty(),
-        tokio::io::sink(),
-        tokio::io::sink(),
-    )
-    .await?;
-    rate(table, "stdout from the guest", started.elapsed());
-    Ok(())
-}
-
-fn rate(table: &mut Table, what: &str, time: Duration) {
-    let mib = f64::from(u32::try_from(STREAM >> 20).unwrap_or(u32::MAX));
-    table.add(Row {
-        what: what.into(),
-        ours: format!("{:.0} MiB/s", mib / time.as_secs_f64()),
-        against: "-".into(),
-        ratio: None,
-        aim: "-",
-        ..Row::default()
-    });
 }
 
 async fn disks(vm: &UtilityVm, scale: &Scale, table: &mut Table) -> Result<()> {
