@@ -14,6 +14,24 @@ pub(crate) fn data_dir() -> PathBuf {
     run::target_dir().join("guest")
 }
 
+/// The initrd with an OCI runtime in it, for VMs that run containers.
+pub(crate) const CONTAINERS_INITRD: &str = "initrd-containers.img";
+
+/// The same as [`prepare`], and an initrd with this host's `crun` beside the one without.
+pub(crate) fn prepare_with_runtime() -> Result<PathBuf> {
+    let data = prepare()?;
+    let agent = build_agent()?;
+    run::run(
+        std::process::Command::new(run::target_dir().join("debug/opengcs"))
+            .args(["initrd", "build", "--runtime", "crun", "--agent"])
+            .arg(&agent)
+            .arg("--output")
+            .arg(data.join(CONTAINERS_INITRD))
+            .env("OPENGCS_DATA_DIR", &data),
+    )?;
+    Ok(data)
+}
+
 /// Builds or fetches everything that a VM boots from. Returns the data folder.
 pub(crate) fn prepare() -> Result<PathBuf> {
     let data = data_dir();

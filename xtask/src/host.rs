@@ -39,6 +39,8 @@ pub(crate) const TEST: &[Tool] = &[
     tool("dpkg-deb", "dpkg"),
     tool("qemu-img", "qemu-utils"),
     tool("veritysetup", "cryptsetup-bin"),
+    // What runs containers in the VM.
+    tool("crun", "crun"),
     tool("tar", "tar"),
     tool("gzip", "gzip"),
     tool("xz", "xz-utils"),

@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.no_vm {
         println!("left out on request: the tests that boot a VM (vmtest, opengcs-machine)");
     } else {
-        let data = guest::prepare()?;
+        let data = guest::prepare_with_runtime()?;
         let mut vm_tests = run::cargo();
         vm_tests.args([
             "test",
@@ -51,6 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         vm_tests.env("OPENGCS_TEST_VHDX", guest::boot_disk(&data)?);
         vm_tests.env("OPENGCS_TEST_KERNEL", data.join("bootx64.efi"));
         vm_tests.env("OPENGCS_TEST_MODULES", data.join("modules"));
+        vm_tests.env("OPENGCS_TEST_CONTAINERS_INITRD", guest::CONTAINERS_INITRD);
         vm_tests.env("OPENGCS_TEST_CLI", run::target_dir().join("debug/opengcs"));
         all_ran &= tests(&mut vm_tests, options, &mut count)?;
     }

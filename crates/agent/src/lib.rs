@@ -7,6 +7,7 @@
 //!                                                          │
 //!                one thread reads requests ── slow ones on threads of their own
 //!                one thread waits for processes and time limits
+//!                each process of a container has a shim, a process of ours beside it
 //! ```
 //!
 //! The binary `gcs` answers to several names: `init`, `serve`, and the converters `tar2vhd`,
@@ -29,6 +30,8 @@ pub mod program;
 mod relay;
 #[cfg(target_os = "linux")]
 pub mod serve;
+#[cfg(target_os = "linux")]
+mod shim;
 #[cfg(target_os = "linux")]
 mod sys;
 #[cfg(target_os = "linux")]

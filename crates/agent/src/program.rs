@@ -7,10 +7,9 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{converters, init, serve};
+use crate::{converters, init, serve, shim};
 
-const USAGE: &str =
-    "usage: gcs init | serve [--unix FOLDER] | tar2vhd | vhd2tar | exportSandbox -path FOLDER";
+const USAGE: &str = "usage: gcs init | serve [--unix FOLDER] [--runtime PROGRAM] | tar2vhd | vhd2tar | exportSandbox -path FOLDER";
 
 /// Runs what the program was called for.
 #[must_use]
@@ -45,6 +44,7 @@ pub fn main() -> ExitCode {
 fn run(command: &str, arguments: &[OsString]) -> Result<(), String> {
     match command {
         "init" => Err("init is only run as PID 1".to_owned()),
+        "shim" => shim::run(),
         "serve" => {
             let options = serve_options(arguments)?;
             serve::run(options).map_err(|error| error.to_string())
@@ -53,12 +53,16 @@ fn run(command: &str, arguments: &[OsString]) -> Result<(), String> {
     }
 }
 
-fn serve_options(arguments: &[OsString]) -> Result<serve::Options, String> {
-    match arguments {
-        [] => Ok(serve::Options::default()),
-        [flag, folder] if flag == "--unix" => Ok(serve::Options {
-            unix: Some(PathBuf::from(folder)),
-        }),
-        _ => Err(USAGE.to_owned()),
+fn serve_options(mut arguments: &[OsString]) -> Result<serve::Options, String> {
+    let mut options = serve::Options::default();
+    while let Some((flag, rest)) = arguments.split_first() {
+        let (value, rest) = rest.split_first().ok_or(USAGE)?;
+        match flag.to_str() {
+            Some("--unix") => options.unix = Some(PathBuf::from(value)),
+            Some("--runtime") => options.runtime = Some(PathBuf::from(value)),
+            _ => return Err(USAGE.to_owned()),
+        }
+        arguments = rest;
     }
+    Ok(options)
 }

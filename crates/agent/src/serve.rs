@@ -2,10 +2,12 @@
 
 mod connection;
 mod console;
+mod containers;
 mod disk;
 mod execute;
 mod holders;
 mod mounts;
+mod news;
 mod overlay;
 mod power;
 mod processes;
@@ -24,11 +26,15 @@ use std::{
 use opengcs_bridge::{BRIDGE_PORT, ENTROPY_PORT, Failure, HResult, LOG_PORT};
 use rustix::io::Errno;
 
-use self::{mounts::Mounts, power::Power, processes::Processes};
+use self::{
+    containers::Containers, mounts::Mounts, news::News, power::Power, processes::Processes,
+};
 use crate::{
     log, sys,
     transport::{Dial, UnixFolder, Vsock},
 };
+
+pub(crate) use self::{console::input as relay_terminal_input, processes::winsize};
 
 /// The outcome of a part of a request.
 type Outcome<T> = Result<T, Failure>;
@@ -62,6 +68,8 @@ struct Agent {
     dialer: Arc<dyn Dial>,
     processes: Arc<Processes>,
     mounts: Mounts,
+    containers: Containers,
+    news: News,
     power: Power,
     /// Requests that are served on threads of their own at this moment.
     busy: AtomicUsize,
@@ -73,13 +81,25 @@ pub struct Options {
     /// For development: the host is a folder of Unix sockets named after their ports, and a
     /// shutdown ends the server instead of the machine. `None` is the real thing, over vsock.
     pub unix: Option<PathBuf>,
+    /// The OCI runtime for containers; `None` takes the machine's `crun` or `runc`, if one is there.
+    pub runtime: Option<PathBuf>,
 }
+
+/// Where the machine's agent keeps what it and its runtime know of containers.
+const STATE: &str = "/run/gcs";
 
 /// Serves for ever.
 ///
 /// # Errors
 /// When the server cannot even begin.
 pub fn run(options: Options) -> io::Result<()> {
+    let state = options.unix.clone().unwrap_or_else(|| STATE.into());
+    let runtime = match (&options.unix, options.runtime) {
+        // For development nothing of the host's own is taken unasked.
+        (None, None) => containers::find_runtime(),
+        (_, given) => given,
+    };
+    let containers = Containers::new(runtime, &state);
     let (dialer, power): (Arc<dyn Dial>, Power) = match options.unix {
         Some(folder) => (Arc::new(UnixFolder(folder)), Power::Process),
         None => (Arc::new(Vsock), Power::Machine),
@@ -93,6 +113,8 @@ pub fn run(options: Options) -> io::Result<()> {
         dialer: Arc::clone(&dialer),
         processes,
         mounts: Mounts::default(),
+        containers,
+        news: News::default(),
         power,
         busy: AtomicUsize::new(0),
     });

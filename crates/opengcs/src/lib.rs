@@ -74,10 +74,13 @@ pub use options::{
     DEFAULT_INITRD_FILE, DEFAULT_KERNEL_FILE, DEFAULT_VHDX_FILE, OptionWarning, Options,
 };
 pub use uvm::{
-    Attachment, DEBUG_COMMAND_VARIABLE, DEBUG_VARIABLE, Diagnostics, ExitStatus, GuestPlace,
-    HotAdd, LOG_VARIABLE, Output, OverlaySpec, Process, ProcessHandle, ProcessInput, ProcessOutput,
-    ProcessSpec, Signal, Stopped, TarStream, UtilityVm,
+    Attachment, Container, ContainerExit, ContainerSpec, DEBUG_COMMAND_VARIABLE, DEBUG_VARIABLE,
+    Diagnostics, ExitStatus, GuestPlace, HotAdd, LOG_VARIABLE, Output, OverlaySpec, Process,
+    ProcessHandle, ProcessInput, ProcessOutput, ProcessSpec, Signal, Stopped, TarStream, UtilityVm,
 };
+
+/// What a container or the VM has used.
+pub use opengcs_bridge::message::GuestMetrics;
 
 /// Conversions with all their options.
 pub use opengcs_layer as layer;

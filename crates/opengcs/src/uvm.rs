@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::runtime_dir::RuntimeDir;
 
 mod command_line;
+mod container;
 mod copy;
 mod debug;
 mod disks;
@@ -38,6 +39,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
+pub use container::{Container, ContainerExit, ContainerSpec};
 pub use debug::{DEBUG_COMMAND_VARIABLE, DEBUG_VARIABLE, Diagnostics};
 pub use disks::{Attachment, GuestPlace, HotAdd};
 pub use export::TarStream;

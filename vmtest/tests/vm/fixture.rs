@@ -1,5 +1,6 @@
 //! What the tests stand on: one runtime, a VM that is shared, VMs of one's own, and small layers.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -13,7 +14,15 @@ use vmtest::odd;
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Runtime::new().expect("the machine has threads for a test"));
 
-static SHARED: Mutex<Option<Shared>> = Mutex::new(None);
+static SHARED: Mutex<BTreeMap<Kind, Shared>> = Mutex::new(BTreeMap::new());
+
+/// What a shared VM has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Plain,
+    /// An OCI runtime.
+    Containers,
+}
 
 struct Shared {
     vm: Arc<UtilityVm>,
@@ -34,8 +43,31 @@ pub(crate) fn shared<F>(name: &str, body: impl Fn(Arc<UtilityVm>) -> F + Send + 
 where
     F: Future<Output = Result<()>>,
 {
+    shared_by(Kind::Plain, name, body)
+}
+
+/// A test in the VM that is shared by those that run containers. It must leave no disk and no
+/// container behind.
+pub(crate) fn with_runtime<F>(
+    name: &str,
+    body: impl Fn(Arc<UtilityVm>) -> F + Send + 'static,
+) -> Trial
+where
+    F: Future<Output = Result<()>>,
+{
+    shared_by(Kind::Containers, name, body)
+}
+
+fn shared_by<F>(
+    kind: Kind,
+    name: &str,
+    body: impl Fn(Arc<UtilityVm>) -> F + Send + 'static,
+) -> Trial
+where
+    F: Future<Output = Result<()>>,
+{
     Trial::test(name, move || {
-        report(shared_vm().and_then(|vm| RUNTIME.block_on(body(vm))))
+        report(shared_vm(kind).and_then(|vm| RUNTIME.block_on(body(vm))))
     })
 }
 
@@ -44,30 +76,38 @@ fn report(result: Result<()>) -> Result<(), Failed> {
 }
 
 /// The VM that is shared, started by whoever needs it first.
-fn shared_vm() -> Result<Arc<UtilityVm>> {
+fn shared_vm(kind: Kind) -> Result<Arc<UtilityVm>> {
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(Shared { vm, .. }) = &*shared {
+    if let Some(Shared { vm, .. }) = shared.get(&kind) {
         return Ok(Arc::clone(vm));
     }
-    let (vm, runtime) = RUNTIME.block_on(own_vm())?;
-    let vm = Arc::new(vm);
-    *shared = Some(Shared {
-        vm: Arc::clone(&vm),
-        runtime,
-    });
+    let runtime = TempDir::new()?;
+    let config = match kind {
+        Kind::Plain => config(runtime.path())?,
+        Kind::Containers => {
+            let initrd = std::env::var("OPENGCS_TEST_CONTAINERS_INITRD").context(
+                "OPENGCS_TEST_CONTAINERS_INITRD is not set: run these tests with `cargo xtask test`",
+            )?;
+            config_with(runtime.path(), &[&format!("lcow.initrd={initrd}")])?
+        }
+    };
+    let started = RUNTIME.block_on(UtilityVm::start(config));
+    let vm = Arc::new(started.map_err(in_full)?);
+    let kept = Arc::clone(&vm);
+    shared.insert(kind, Shared { vm: kept, runtime });
     Ok(vm)
 }
 
-/// Stops the shared VM, if any test has started it, and sees that nothing is left.
-pub(crate) fn stop_shared_vm() -> Result<()> {
-    let shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(Shared { vm, runtime }) = shared else {
-        return Ok(());
-    };
-    ensure!(vm.disks().is_empty(), "a test left disks: {:?}", vm.disks());
-    RUNTIME.block_on(vm.stop())?;
-    drop(vm);
-    nothing_in(runtime.path())
+/// Stops the shared VMs that tests have started, and sees that nothing is left.
+pub(crate) fn stop_shared_vms() -> Result<()> {
+    let shared = std::mem::take(&mut *SHARED.lock().unwrap_or_else(PoisonError::into_inner));
+    for Shared { vm, runtime } in shared.into_values() {
+        ensure!(vm.disks().is_empty(), "a test left disks: {:?}", vm.disks());
+        RUNTIME.block_on(vm.stop())?;
+        drop(vm);
+        nothing_in(runtime.path())?;
+    }
+    Ok(())
 }
 
 /// Fails when `folder` has anything in it.

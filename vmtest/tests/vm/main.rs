@@ -6,6 +6,7 @@
 
 mod boot_disk;
 mod command_line;
+mod containers;
 mod dirty;
 mod disks;
 mod endings;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(processes::trials());
     trials.extend(identities::trials());
+    trials.extend(containers::trials());
     trials.extend(disks::trials());
     trials.extend(mounts::trials());
     trials.extend(verity::trials());
@@ -50,9 +52,9 @@ fn main() -> ExitCode {
     trials.extend(boot_disk::trials());
     trials.extend(command_line::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
-    // The shared VM must end as every other: asked, and leaving nothing.
-    if let Err(error) = fixture::stop_shared_vm() {
-        eprintln!("the shared VM did not stop as it should: {error:#}");
+    // The shared VMs must end as every other: asked, and leaving nothing.
+    if let Err(error) = fixture::stop_shared_vms() {
+        eprintln!("a shared VM did not stop as it should: {error:#}");
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()

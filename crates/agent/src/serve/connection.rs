@@ -9,6 +9,7 @@ use std::{
 use opengcs_bridge::{
     frame::Decoder,
     guest::{Incoming, Session},
+    message::Capabilities,
 };
 use rustix::net::{Shutdown, sockopt};
 
@@ -82,11 +83,16 @@ pub(super) fn serve(agent: &Arc<Agent>, connection: OwnedFd, number: u64) {
         .lock()
         .unwrap_or_else(PoisonError::into_inner) = true;
     answers.close();
+    agent.news.disconnected();
     agent.processes.forget_waiters(&answers);
 }
 
 fn read(agent: &Arc<Agent>, answers: &Arc<Answers>) -> Result<(), String> {
-    let mut session = Session::new();
+    let mut capabilities = Capabilities::agent();
+    capabilities
+        .guest_defined_capabilities
+        .delete_container_state_supported = agent.containers.supported();
+    let mut session = Session::with_capabilities(capabilities);
     let mut decoder = Decoder::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -105,6 +111,9 @@ fn read(agent: &Arc<Agent>, answers: &Arc<Answers>) -> Result<(), String> {
             match session.receive(&frame) {
                 Incoming::Reply(reply) => {
                     answers.send(&reply);
+                    if session.is_negotiated() {
+                        agent.news.connected(answers);
+                    }
                 }
                 Incoming::Request(ticket, request) => {
                     requests::serve(agent, answers, ticket, *request);

@@ -246,7 +246,7 @@ fn stdio(connection: Option<OwnedFd>) -> Stdio {
     connection.map_or_else(Stdio::null, Stdio::from)
 }
 
-fn words(parameters: &ProcessParameters) -> Outcome<Vec<String>> {
+pub(super) fn words(parameters: &ProcessParameters) -> Outcome<Vec<String>> {
     if !parameters.command_args.is_empty() {
         return Ok(parameters.command_args.clone());
     }

@@ -300,7 +300,7 @@ impl Processes {
 }
 
 /// A terminal's size in characters.
-pub(super) fn winsize(rows: u16, columns: u16) -> Winsize {
+pub(crate) fn winsize(rows: u16, columns: u16) -> Winsize {
     Winsize {
         ws_row: rows,
         ws_col: columns,

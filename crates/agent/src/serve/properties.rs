@@ -94,6 +94,7 @@ fn memory(meminfo: &str) -> GuestMemory {
         usage: MemoryUsage {
             limit,
             usage: limit.saturating_sub(bytes("MemAvailable")),
+            max: 0,
         },
     }
 }

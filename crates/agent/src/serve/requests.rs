@@ -6,17 +6,19 @@ use std::{
 };
 
 use opengcs_bridge::{
-    Failure, HResult,
+    Failure,
     guest::Ticket,
     message::{
-        CreateResponse, ExecuteResponse, Modification, ModifyRequest, PlainResponse,
-        PropertiesResponse, Request, Response, StacksResponse,
+        CreateResponse, ExecuteResponse, ExecuteSettings, Modification, ModifyRequest,
+        PlainResponse, PropertiesResponse, Request, Response, StacksResponse,
     },
 };
 
 use super::{
-    Agent, Outcome, connection::Answers, disk, execute, failed, invalid, not_implemented, overlay,
-    properties, spawn, stacks,
+    Agent, Outcome,
+    connection::Answers,
+    containers::{self, Container},
+    disk, execute, failed, invalid, not_implemented, overlay, properties, spawn, stacks,
 };
 use crate::log;
 
@@ -25,10 +27,7 @@ const MOST_BUSY: usize = 128;
 
 /// Serves a request, and sees to it that it is answered. Does not wait for slow ones.
 pub(super) fn serve(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: Ticket, request: Request) {
-    if let Err(failure) = addressed(&request) {
-        answers.send(&ticket.answer(Err(failure)));
-        return;
-    }
+    let for_vm = request.base().is_utility_vm();
     match request {
         Request::WaitForProcess(wait) => {
             let container = wait.base.container();
@@ -40,11 +39,10 @@ pub(super) fn serve(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: Ticket, 
                 ticket,
             );
         }
-        Request::ExecuteProcess(_) | Request::ModifySettings(_) | Request::DumpStacks(_) => {
-            serve_apart(agent, answers, &ticket, request);
-        }
-        Request::ShutdownGraceful(_) => shut_down(agent, answers, true),
-        Request::ShutdownForced(_) => shut_down(agent, answers, false),
+        Request::ShutdownGraceful(_) if for_vm => shut_down(agent, answers, true),
+        Request::ShutdownForced(_) if for_vm => shut_down(agent, answers, false),
+        // Of containers, nearly everything may have to wait for the runtime.
+        request if !for_vm || is_slow(&request) => serve_apart(agent, answers, &ticket, request),
         request => {
             let outcome = catch(|| answer(agent, request));
             answers.send(&ticket.answer(outcome));
@@ -52,28 +50,11 @@ pub(super) fn serve(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: Ticket, 
     }
 }
 
-/// Only the machine itself is served: there are no containers.
-fn addressed(request: &Request) -> Outcome<()> {
-    let base = request.base();
-    let outside = match request {
-        Request::ExecuteProcess(execute) => {
-            execute.settings.process_parameters.0.create_in_utility_vm
-        }
-        _ => false,
-    };
-    if base.is_utility_vm() || outside {
-        return Ok(());
-    }
-    let container: String = base.container_id.chars().take(128).collect();
-    if let Request::Create(_) = request {
-        return Err(not_implemented(format!(
-            "container {container:?} not created: this agent runs no containers"
-        )));
-    }
-    Err(Failure::new(
-        HResult::SYSTEM_NOT_FOUND,
-        format!("no container {container:?}"),
-    ))
+fn is_slow(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::ExecuteProcess(_) | Request::ModifySettings(_) | Request::DumpStacks(_)
+    )
 }
 
 fn serve_apart(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: &Ticket, request: Request) {
@@ -110,55 +91,106 @@ fn catch(body: impl FnOnce() -> Outcome<Response>) -> Outcome<Response> {
         .unwrap_or_else(|_| Err(failed("the agent failed while it served the request")))
 }
 
-fn answer(agent: &Agent, request: Request) -> Outcome<Response> {
-    match request {
-        Request::ExecuteProcess(request) => {
-            let process_id = execute::execute(agent, &request.settings)?;
+fn answer(agent: &Arc<Agent>, request: Request) -> Outcome<Response> {
+    let id = request.base().container().map(str::to_owned);
+    let container = match (&id, &request) {
+        (None, _) | (_, Request::Create(_)) => None,
+        (_, Request::ExecuteProcess(execute)) if is_outside(&execute.settings) => None,
+        (Some(id), _) => Some(agent.containers.find(id)?),
+    };
+    let id = id.as_deref();
+    match (request, container) {
+        (Request::ExecuteProcess(request), container) => {
+            let process_id = match container {
+                None => execute::execute(agent, &request.settings)?,
+                Some(container) => containers::execute(agent, &container, &request.settings)?,
+            };
             Ok(Response::Executed(ExecuteResponse {
                 process_id,
                 ..ExecuteResponse::default()
             }))
         }
-        Request::SignalProcess(request) => {
-            let container = request.base.container();
-            let number = request.options.signal;
-            agent
-                .processes
-                .signal(container, request.process_id, number)?;
+        (Request::SignalProcess(request), container) => {
+            let (pid, number) = (request.process_id, request.options.signal);
+            let number = agent.processes.signal(id, pid, number)?;
+            if let Some(container) = container {
+                container.note_signal(pid, number);
+            }
             Ok(done())
         }
-        Request::ResizeConsole(request) => {
-            let container = request.base.container();
+        (Request::ResizeConsole(request), _) => {
             let (rows, columns) = (request.height, request.width);
             agent
                 .processes
-                .resize(container, request.process_id, rows, columns)?;
+                .resize(id, request.process_id, rows, columns)?;
             Ok(done())
         }
-        Request::GetProperties(request) => Ok(Response::Properties(PropertiesResponse {
-            properties: properties::answer(agent, &request.query.0),
-            ..PropertiesResponse::default()
-        })),
-        Request::ModifySettings(request) => modify(agent, &request).map(|()| done()),
-        Request::DumpStacks(_) => Ok(Response::Stacks(StacksResponse {
+        (Request::GetProperties(request), container) => {
+            let query = &request.query.0;
+            let properties = match container {
+                None => properties::answer(agent, query),
+                Some(container) => container.properties(query),
+            };
+            Ok(Response::Properties(PropertiesResponse {
+                properties,
+                ..PropertiesResponse::default()
+            }))
+        }
+        (Request::ModifySettings(request), container) => {
+            modify(agent, container.as_deref(), &request).map(|()| done())
+        }
+        (Request::DumpStacks(_), _) => Ok(Response::Stacks(StacksResponse {
             guest_stacks: stacks::dump(),
             ..StacksResponse::default()
         })),
-        Request::Start(_) => Ok(done()),
-        Request::Create(_) => Ok(Response::Created(CreateResponse::default())),
-        request => Err(not_implemented(format!(
+        (Request::Start(_), _) => Ok(done()),
+        (Request::Create(request), _) => {
+            if !request.base.is_utility_vm() {
+                containers::create(agent, request)?;
+            }
+            Ok(Response::Created(CreateResponse::default()))
+        }
+        (Request::ShutdownGraceful(_), Some(container)) => {
+            container.shut_down(true).map(|()| done())
+        }
+        (Request::ShutdownForced(_), Some(container)) => {
+            container.shut_down(false).map(|()| done())
+        }
+        (Request::DeleteContainerState(_), Some(container)) => {
+            containers::delete(agent, &container).map(|()| done())
+        }
+        (request, _) => Err(not_implemented(format!(
             "{} is not served for the machine itself",
             request.message_type()
         ))),
     }
 }
 
+/// Whether a process that is asked for by way of a container runs outside of it.
+fn is_outside(settings: &ExecuteSettings) -> bool {
+    settings.process_parameters.0.create_in_utility_vm
+}
+
 fn done() -> Response {
     Response::Plain(PlainResponse::default())
 }
 
-fn modify(agent: &Agent, request: &ModifyRequest) -> Outcome<()> {
+fn modify(agent: &Agent, container: Option<&Container>, request: &ModifyRequest) -> Outcome<()> {
     let change = &request.change;
+    if let Some(container) = container {
+        let modification = change
+            .modification()
+            .map_err(|error| Failure::from(&error))?;
+        return match (modification, change.request_type.0.as_str()) {
+            (Modification::ContainerConstraints(constraints), "Update" | "Add" | "") => {
+                containers::constrain(agent, container, &constraints)
+            }
+            (_, request_type) => Err(not_implemented(format!(
+                "{request_type:?} of {} is not supported for a container",
+                change.resource_type
+            ))),
+        };
+    }
     let add = match change.request_type.0.as_str() {
         "" | "Add" => true,
         "Remove" => false,

@@ -4,6 +4,7 @@
 
 mod bridge;
 mod consoles;
+mod containers;
 mod converters;
 mod hostile;
 mod processes;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     io::{Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     process::{Child, Command, Stdio},
@@ -51,13 +52,18 @@ pub(crate) struct Streams {
 impl Host {
     /// An agent whose bridge is connected and not negotiated.
     pub(crate) fn connected() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap(), &[])
+    }
+
+    /// The same with its sockets in a folder, and with more arguments.
+    pub(crate) fn in_folder(folder: tempfile::TempDir, arguments: &[&OsStr]) -> Self {
         let listen = |port: u32| UnixListener::bind(folder.path().join(port.to_string())).unwrap();
         let bridge_listener = listen(BRIDGE_PORT);
         let log = listen(LOG_PORT);
         let agent = Command::new(env!("CARGO_BIN_EXE_gcs"))
             .args(["serve", "--unix"])
             .arg(folder.path())
+            .args(arguments)
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
@@ -90,7 +96,17 @@ impl Host {
 
     /// Drops the bridge, and takes the next that the agent dials.
     pub(crate) fn reconnect(&mut self) {
+        self.hang_up();
+        self.take_bridge();
+    }
+
+    /// Drops the bridge.
+    pub(crate) fn hang_up(&mut self) {
         self.bridge.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+
+    /// Takes the next bridge that the agent dials.
+    pub(crate) fn take_bridge(&mut self) {
         self.bridge = accept(&self.bridge_listener);
         self.decoder = Decoder::new();
         self.unread.clear();
@@ -102,6 +118,11 @@ impl Host {
         let (id, bytes) = self.session.request(request, ()).unwrap();
         self.bridge.write_all(&bytes).unwrap();
         id
+    }
+
+    /// Sends a request whose answer is not looked at.
+    pub(crate) fn send_unanswered(&mut self, request: &Request) {
+        self.send(request);
     }
 
     pub(crate) fn call(&mut self, request: &Request) -> Result<Response, Failure> {

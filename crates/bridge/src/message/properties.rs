@@ -126,6 +126,9 @@ pub struct MemoryUsage {
     /// What is used.
     #[serde(skip_serializing_if = "is_zero")]
     pub usage: u64,
+    /// The most that was used at once, where that is known.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub max: u64,
 }
 
 /// The stacks of the agent.

@@ -35,6 +35,7 @@ enum What {
 Examples:
   opengcs initrd build
   opengcs initrd build --agent target/x86_64-unknown-linux-musl/agent/gcs
+  opengcs initrd build --runtime crun
   opengcs initrd build --add-module btrfs --output /tmp/initrd.img")]
 struct Build {
     #[command(flatten)]
@@ -58,6 +59,9 @@ pub(crate) struct Parts {
     /// Leave busybox out: only programs on mounted disks run in the VM then
     #[arg(long)]
     no_busybox: bool,
+    /// Put an OCI runtime in, for containers: crun or runc by name (this host's) or by path
+    #[arg(long, value_name = "NAME|FILE")]
+    runtime: Option<PathBuf>,
     /// The kernel it is for; by default bootx64.efi in the data folder
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
@@ -117,6 +121,7 @@ impl Parts {
         options.agent = self.agent;
         options.busybox = self.busybox;
         options.without_busybox = self.no_busybox;
+        options.runtime = self.runtime;
         options.kernel = self.kernel;
         options.modules = self.modules;
         options.extra_modules = self.add_module;

@@ -17,9 +17,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::options::{DEFAULT_INITRD_FILE, DEFAULT_KERNEL_FILE};
 
 pub(in crate::guest) mod parts;
+mod runtime;
 pub(crate) mod tree;
 
 pub use parts::{agent_path, busybox_path};
+pub use runtime::runtime_path;
 
 /// File in the guest that says which kernel the initrd is for.
 pub const RELEASE_FILE: &str = "etc/opengcs-release";
@@ -56,6 +58,9 @@ pub struct InitrdOptions {
     pub busybox: Option<PathBuf>,
     /// Leave busybox out: then nothing but the agent runs in the VM until a disk is mounted.
     pub without_busybox: bool,
+    /// An OCI runtime for containers, by path or by name ([`runtime_path`]), with the libraries that
+    /// it needs; without one the VM runs no containers.
+    pub runtime: Option<PathBuf>,
     /// Whether it is also for Hyper-V; by default it is when it is built on Windows.
     pub hyperv: bool,
     /// More modules, by name; each must exist.
@@ -77,6 +82,7 @@ impl InitrdOptions {
             agent: None,
             busybox: None,
             without_busybox: false,
+            runtime: None,
             hyperv: cfg!(windows),
             extra_modules: Vec::new(),
             compression: Compression::default(),
@@ -100,6 +106,8 @@ pub struct BuiltInitrd {
     pub agent: PathBuf,
     /// The busybox that went in.
     pub busybox: Option<PathBuf>,
+    /// The OCI runtime that went in.
+    pub runtime: Option<PathBuf>,
 }
 
 /// Builds the initrd and puts it in place at once when it is whole.
@@ -121,6 +129,7 @@ pub fn build(options: &InitrdOptions, environment: &Environment) -> Result<Built
         modules: gathered.contents.module_names(),
         agent: gathered.agent,
         busybox: gathered.busybox,
+        runtime: gathered.runtime,
     })
 }
 
@@ -130,6 +139,7 @@ pub(super) struct Gathered {
     pub(super) kernel: PathBuf,
     pub(super) agent: PathBuf,
     pub(super) busybox: Option<PathBuf>,
+    pub(super) runtime: Option<PathBuf>,
 }
 
 /// Finds and reads everything that a guest is made of.
@@ -172,7 +182,16 @@ pub(super) fn gather(options: &InitrdOptions, environment: &Environment) -> Resu
             environment,
         )?)
     };
+    let runtime = options
+        .runtime
+        .as_deref()
+        .map(|given| runtime_path(given, environment))
+        .transpose()?;
     let contents = Contents {
+        files: match &runtime {
+            Some(program) => runtime::gather(program)?,
+            None => Vec::new(),
+        },
         release: release.clone(),
         agent: parts::read_static(&agent, "the agent")?,
         busybox: busybox
@@ -191,6 +210,7 @@ pub(super) fn gather(options: &InitrdOptions, environment: &Environment) -> Resu
         kernel,
         agent,
         busybox,
+        runtime,
     })
 }
 
@@ -205,6 +225,8 @@ pub struct Contents {
     pub busybox: Option<Busybox>,
     /// Modules in loading order.
     pub modules: Vec<GuestModule>,
+    /// Whatever else.
+    pub files: Vec<GuestFile>,
 }
 
 impl Contents {
@@ -224,6 +246,17 @@ pub struct Busybox {
     pub program: Vec<u8>,
     /// Names that it answers to.
     pub applets: Vec<String>,
+}
+
+/// A file on its way into the guest.
+#[derive(Debug, Clone)]
+pub struct GuestFile {
+    /// Path from the guest's root, without a `/` before it.
+    pub path: String,
+    /// Permissions.
+    pub mode: u32,
+    /// What is in it.
+    pub content: Vec<u8>,
 }
 
 /// A module on its way into the guest.

@@ -13,6 +13,7 @@
 //! A request waits for Up, goes out, and is answered, or lost with its connection. Lost requests fail
 //! and are never sent again by themselves: nobody knows whether the guest did them.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use opengcs_machine::{Exit, ExitReason, Listener, Machine, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::container::ContainerExit;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long to wait for the machine's own end when a connection has broken, to tell the one reason
@@ -40,6 +42,8 @@ pub(super) struct Link {
 
 struct Shared {
     connection: Mutex<Connection>,
+    /// Who is told how a container has ended.
+    containers: Mutex<HashMap<String, watch::Sender<Option<ContainerExit>>>>,
     state: watch::Sender<LinkState>,
 }
 
@@ -69,6 +73,7 @@ impl Link {
                     outgoing: None,
                     number: 0,
                 }),
+                containers: Mutex::default(),
                 state: watch::Sender::new(LinkState::Down(None)),
             }),
         }
@@ -89,6 +94,38 @@ impl Link {
             LinkState::Ended(reason) => Err(ended(reason)),
             _ => Ok(()),
         }
+    }
+
+    /// Waits until the machine has ended.
+    pub(super) async fn ended(&self) {
+        let mut state = self.state();
+        let ended = state.wait_for(|state| matches!(state, LinkState::Ended(_)));
+        drop(ended.await);
+    }
+
+    /// Tells how a container ends that is created now or already there.
+    pub(super) fn watch_container(&self, id: &str) -> watch::Receiver<Option<ContainerExit>> {
+        let mut containers = self.shared.containers();
+        let sender = containers
+            .entry(id.to_owned())
+            .or_insert_with(|| watch::Sender::new(None));
+        sender.subscribe()
+    }
+
+    /// The container was not created; one of the same name may be there.
+    pub(super) fn forget_unwatched(&self, id: &str) {
+        let mut containers = self.shared.containers();
+        if containers
+            .get(id)
+            .is_some_and(|sender| sender.receiver_count() == 0)
+        {
+            containers.remove(id);
+        }
+    }
+
+    /// The container is gone, and its name is free.
+    pub(super) fn forget_container(&self, id: &str) {
+        self.shared.containers().remove(id);
     }
 
     /// Nothing more will come: everything pending fails with this reason.
@@ -254,6 +291,12 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn containers(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Option<ContainerExit>>>> {
+        self.containers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Dropping the replies is what fails the requests, after the state says why.
     fn close(&self, next: LinkState) {
         let mut connection = self.lock();
@@ -410,6 +453,9 @@ fn receive(shared: &Shared, frame: &opengcs_bridge::frame::Frame) -> Result<(), 
         }
         Ok(Incoming::Notification(notification)) => {
             tracing::debug!(?notification, "notification from the agent");
+            if let Some(watched) = shared.containers().get(&notification.container_id) {
+                watched.send_replace(Some((&notification.notification_type).into()));
+            }
         }
         Ok(Incoming::UnknownNotification(kind)) => {
             tracing::debug!(%kind, "notification of an unknown type is ignored");

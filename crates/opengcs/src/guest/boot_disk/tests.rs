@@ -17,6 +17,7 @@ fn image() -> Vec<u8> {
             path: "kernel/fs/ext4/ext4.ko".into(),
             content: vec![3; 9000],
         }],
+        files: Vec::new(),
     };
     let kernel = vec![4; 1_000_000];
     let image = Image::new(

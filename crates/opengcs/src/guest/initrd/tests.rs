@@ -19,6 +19,17 @@ fn contents() -> Contents {
                 content: path.into(),
             })
             .into(),
+        files: [
+            ("bin/crun", 0o755),
+            ("lib64/ld.so", 0o755),
+            ("usr/lib/x/libc.so", 0o644),
+        ]
+        .map(|(path, mode)| GuestFile {
+            path: path.into(),
+            mode,
+            content: path.into(),
+        })
+        .into(),
     }
 }
 
@@ -157,4 +168,42 @@ fn an_initrd_is_built_from_a_data_folder() {
     let error = build(&options, &environment).unwrap_err();
     assert!(error.to_string().contains("agent"), "{error}");
     assert!(built.path.is_file());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_brings_its_loader_and_its_libraries() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("runc");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let files = runtime::gather(&program).unwrap();
+    let has = |part: &str| files.iter().any(|file| file.path.contains(part));
+    assert!(has("bin/runc") && has("ld-linux") && has("libc.so"));
+    assert!(files.iter().all(|file| !file.path.starts_with('/')));
+    for file in &files {
+        let path = if file.path == "bin/runc" {
+            program.clone()
+        } else {
+            Path::new("/").join(&file.path)
+        };
+        assert!(fs::read(path).unwrap() == file.content, "{}", file.path);
+    }
+    let error = runtime_path(Path::new("/bin/sh"), &Environment::process()).unwrap_err();
+    assert!(error.to_string().contains("crun or runc"), "{error}");
+}
+
+#[test]
+fn more_files_have_their_folders_before_them() {
+    let bytes = write(&contents(), Compression::None, Vec::new()).unwrap();
+    let entries = unpack(&bytes);
+    let place = |name: &str| entries.iter().position(|entry| entry.0 == name).unwrap();
+    for (folder, file) in [
+        ("lib64", "lib64/ld.so"),
+        ("usr/lib", "usr/lib/x"),
+        ("usr/lib/x", "usr/lib/x/libc.so"),
+    ] {
+        assert!(place(folder) < place(file), "{folder}");
+    }
+    assert_eq!(entries.iter().filter(|entry| entry.0 == "bin").count(), 1);
+    assert_eq!(entries[place("bin/crun")].1 & 0o777, 0o755);
 }

@@ -8,6 +8,22 @@ use crate::guest::cpio;
 /// Names under which the agent's binary is found in the guest's `/bin`, beside `gcs`.
 const AGENT_NAMES: &[&str] = &["exportSandbox", "tar2vhd", "vhd2tar"];
 
+/// The folders of every tree.
+const FOLDERS: &[&str] = &[
+    "bin",
+    "dev",
+    "etc",
+    "lib",
+    "mnt",
+    "proc",
+    "root",
+    "run",
+    "sys",
+    "usr",
+    "usr/share",
+    "var",
+];
+
 /// What a tree is written to. Names have no leading slash.
 pub(crate) trait Tree {
     /// A folder.
@@ -50,20 +66,7 @@ impl<W: Write> Tree for cpio::Writer<W> {
 
 /// Writes the whole tree of a guest, parents before their children.
 pub(crate) fn write(contents: &Contents, tree: &mut impl Tree) -> io::Result<()> {
-    for folder in [
-        "bin",
-        "dev",
-        "etc",
-        "lib",
-        "mnt",
-        "proc",
-        "root",
-        "run",
-        "sys",
-        "usr",
-        "usr/share",
-        "var",
-    ] {
+    for folder in FOLDERS {
         tree.directory(folder, 0o755)?;
     }
     tree.directory("tmp", 0o1777)?;
@@ -101,7 +104,22 @@ pub(crate) fn write(contents: &Contents, tree: &mut impl Tree) -> io::Result<()>
             }
         }
     }
-    write_modules(contents, tree)
+    write_modules(contents, tree)?;
+    write_files(contents, tree)
+}
+
+fn write_files(contents: &Contents, tree: &mut impl Tree) -> io::Result<()> {
+    let mut made: std::collections::BTreeSet<&str> = FOLDERS.iter().copied().collect();
+    for file in &contents.files {
+        for (end, _) in file.path.match_indices('/') {
+            let folder = file.path.get(..end).unwrap_or_default();
+            if made.insert(folder) {
+                tree.directory(folder, 0o755)?;
+            }
+        }
+        tree.file(&file.path, file.mode, &file.content)?;
+    }
+    Ok(())
 }
 
 fn write_modules(contents: &Contents, tree: &mut impl Tree) -> io::Result<()> {

@@ -13,8 +13,8 @@ const USUAL_FOLDER: &str = "/bin";
 
 /// What to run in the VM.
 ///
-/// The environment is `PATH` with the usual folders, the working directory `/bin`; all three streams
-/// are connected. It runs as root, and ends with its [`Process`](super::Process) handle.
+/// The environment is `PATH` with the usual folders, the working directory `/bin` (in a container:
+/// `/`); all three streams are connected. It runs as root, and ends with its [`Process`](super::Process) handle.
 ///
 /// ```
 /// use opengcs::ProcessSpec;
@@ -26,7 +26,7 @@ const USUAL_FOLDER: &str = "/bin";
 pub struct ProcessSpec {
     words: Words,
     environment: BTreeMap<String, String>,
-    folder: String,
+    folder: Option<String>,
     pub(super) stdin: bool,
     pub(super) stdout: bool,
     pub(super) stderr: bool,
@@ -49,7 +49,7 @@ impl ProcessSpec {
         Self {
             words,
             environment: BTreeMap::from([("PATH".to_owned(), USUAL_PATH.to_owned())]),
-            folder: USUAL_FOLDER.to_owned(),
+            folder: None,
             stdin: true,
             stdout: true,
             stderr: true,
@@ -89,7 +89,7 @@ impl ProcessSpec {
     /// Sets its working directory.
     #[must_use]
     pub fn current_dir(mut self, folder: impl Into<String>) -> Self {
-        self.folder = folder.into();
+        self.folder = Some(folder.into());
         self
     }
 
@@ -170,7 +170,7 @@ impl ProcessSpec {
     }
 
     /// The command as people would write it.
-    pub(super) fn shown(&self) -> String {
+    pub(in crate::uvm) fn shown(&self) -> String {
         let text = match &self.words {
             Words::Line(line) => line.clone(),
             Words::List(words) => words.join(" "),
@@ -178,7 +178,7 @@ impl ProcessSpec {
         shortened(&text.replace(char::is_control, " "))
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    pub(in crate::uvm) fn check(&self) -> Result<()> {
         let (empty, all): (bool, Vec<&String>) = match &self.words {
             Words::Line(line) => (line.trim().is_empty(), vec![line]),
             Words::List(words) => (
@@ -191,7 +191,7 @@ impl ProcessSpec {
         }
         let nul = |text: &String| text.contains('\0');
         if all.into_iter().any(nul)
-            || nul(&self.folder)
+            || self.folder.as_ref().is_some_and(nul)
             || self.user.as_ref().is_some_and(nul)
             || self
                 .environment
@@ -225,14 +225,15 @@ impl ProcessSpec {
         let mut parameters = self.streams();
         parameters.create_in_utility_vm = true;
         if restricted {
-            parameters.oci_process = document(&self.oci_process()?)?;
+            parameters.oci_process = document(&self.oci_process(USUAL_FOLDER)?)?;
             return Ok(parameters);
         }
         match &self.words {
             Words::Line(line) => parameters.command_line.clone_from(line),
             Words::List(words) => parameters.command_args.clone_from(words),
         }
-        parameters.working_directory.clone_from(&self.folder);
+        self.folder_or(USUAL_FOLDER)
+            .clone_into(&mut parameters.working_directory);
         parameters.environment.clone_from(&self.environment);
         parameters.emulate_console = self.terminal;
         if self.size != ConsoleSize::default() {
@@ -242,6 +243,17 @@ impl ProcessSpec {
             })?;
         }
         Ok(parameters)
+    }
+
+    /// What the agent is told of a process in a container, which has its own root.
+    pub(in crate::uvm) fn parameters_in_container(&self) -> Result<ProcessParameters> {
+        let mut parameters = self.streams();
+        parameters.oci_process = document(&self.oci_process("/")?)?;
+        Ok(parameters)
+    }
+
+    fn folder_or<'a>(&'a self, usual: &'a str) -> &'a str {
+        self.folder.as_deref().unwrap_or(usual)
     }
 
     /// Only which streams are connected.
@@ -256,7 +268,7 @@ impl ProcessSpec {
     }
 
     /// All of it but the streams, as containers' processes are described.
-    fn oci_process(&self) -> Result<OciProcess> {
+    fn oci_process(&self, usual_folder: &str) -> Result<OciProcess> {
         let args = match &self.words {
             Words::List(words) => words.clone(),
             Words::Line(line) => shlex::split(line).ok_or_else(|| {
@@ -273,7 +285,7 @@ impl ProcessSpec {
             },
             args,
             env: self.environment.iter().map(variable).collect(),
-            cwd: self.folder.clone(),
+            cwd: self.folder_or(usual_folder).to_owned(),
             rlimits: self.limits.clone(),
             no_new_privileges: self.no_new_privileges,
             ..OciProcess::default()
