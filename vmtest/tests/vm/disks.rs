@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         shared("disks::a_busy_disk_stays_and_its_holder_is_named", busy),
         test("disks::many_read_one_disk_and_one_writes", locked),
+        test("disks::a_disk_that_the_kernel_missed_is_found", missed),
     ]
 }
 
@@ -237,6 +238,24 @@ async fn locked() -> Result<()> {
     // Nothing of a VM that has stopped holds the file.
     two.hot_add_vhd(&path, "/mnt/mine", false, true).await?;
     two.stop().await?;
+    Ok(())
+}
+
+/// A kernel that is told to take no news of disks finds one only when it is asked to look.
+async fn missed() -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = disk(&folder, "layer.vhd", Format::FixedVhd)?;
+    let (vm, _runtime) = own_vm().await?;
+    said(&vm, "echo none > /sys/module/scsi_mod/parameters/scan").await?;
+    let begun = std::time::Instant::now();
+    vm.hot_add_vhd(&path, "/mnt/missed", true, true).await?;
+    let waited = begun.elapsed();
+    let text = said(&vm, "cat '/mnt/missed/odd/before 1970'").await?;
+    vm.hot_remove_vhd(&path).await?;
+    vm.stop().await?;
+    // The agent asks after a second. Sooner, the news has come all the same.
+    ensure!(waited.as_millis() > 900, "it was not missed: {waited:?}");
+    ensure!(text.starts_with("old"), "{text}");
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use crate::serve::{Outcome, failed};
 /// How long a disk may take to appear.
 const APPEARS: Duration = Duration::from_secs(15);
 
-/// After this long the bus is searched again, in case the kernel has missed the disk.
+/// How often the bus is searched again, in case the kernel has missed the disk.
 const RESCAN: Duration = Duration::from_secs(1);
 
 /// Waits for a disk's device file.
@@ -27,7 +27,7 @@ pub(super) fn appear(disk: &MappedVirtualDisk) -> Outcome<PathBuf> {
     let sysfs = Sysfs::new();
     let host = sysfs.host(disk.controller)?;
     let begin = Instant::now();
-    let mut rescanned = false;
+    let mut rescan = RESCAN;
     loop {
         let found = look(&sysfs, host, disk);
         if let Found::Ready(device) = found {
@@ -37,8 +37,8 @@ pub(super) fn appear(disk: &MappedVirtualDisk) -> Outcome<PathBuf> {
         if waited > APPEARS {
             return Err(failed(missing(disk, &found)));
         }
-        if waited > RESCAN && !rescanned {
-            rescanned = true;
+        if waited > rescan {
+            rescan = waited + RESCAN;
             if let Found::Other(_) = found {
                 forget(&sysfs, host, disk.lun);
             }
