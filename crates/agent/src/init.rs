@@ -37,6 +37,9 @@ const ROOT: &str = "root";
 /// Passes the log's level to the server.
 pub(crate) const LOG_VARIABLE: &str = "GCS_LOG";
 
+/// Tells the server that modules are still being loaded until its standard input ends.
+pub(crate) const MODULES_VARIABLE: &str = "GCS_MODULES";
+
 /// What is mounted: type, path, flags, options. All but the first four may fail.
 fn mounts() -> [(
     &'static str,
@@ -87,9 +90,13 @@ pub fn run() -> Result<(), String> {
     if let Err(error) = loopback::up() {
         log::console(format_args!("loopback: {error}"));
     }
-    let loaded = modules::load();
+    let mut loaded = modules::load(modules::FIRST);
+    let root_wanted = option(&command_line, ROOT);
+    if root_wanted.is_some() {
+        loaded += modules::load(modules::LATER);
+    }
     log::console(format_args!("{loaded} modules loaded"));
-    if let Some(wanted) = option(&command_line, ROOT) {
+    if let Some(wanted) = root_wanted {
         match root::wanted(wanted).and_then(root::switch) {
             Ok(()) => log::console(format_args!("root mounted")),
             // The tools are missing then, and the agent serves: that is more than nothing.
@@ -155,14 +162,23 @@ fn option<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
         .filter(|value| !value.is_empty())
 }
 
-/// Runs the server and reaps orphans until the server has ended; tells how it did.
+/// Runs the server, loads what modules are left while it dials, and reaps orphans until the server has
+/// ended; tells how it did.
 fn serve(log_level: Option<&str>) -> String {
     let mut command = Command::new("/proc/self/exe");
-    command
-        .arg("serve")
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null());
+    command.arg("serve").env_clear().current_dir("/");
+    // Its end tells the server that every module is there.
+    let loading = match std::io::pipe() {
+        Ok((told, loading)) => {
+            command.stdin(told).env(MODULES_VARIABLE, "follow");
+            Some(loading)
+        }
+        Err(_) => {
+            command.stdin(Stdio::null());
+            modules::load(modules::LATER);
+            None
+        }
+    };
     if let Some(level) = log_level {
         command.env(LOG_VARIABLE, level);
     }
@@ -173,6 +189,15 @@ fn serve(log_level: Option<&str>) -> String {
         }
         Err(error) => return format!("not started: {error}"),
     };
+    // The command holds the other end, which is not ours to keep.
+    drop(command);
+    if let Some(loading) = loading {
+        let loaded = modules::load(modules::LATER);
+        drop(loading);
+        if loaded > 0 {
+            log::console(format_args!("{loaded} more modules"));
+        }
+    }
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == server => {

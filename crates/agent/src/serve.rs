@@ -6,6 +6,7 @@ mod containers;
 mod disk;
 mod execute;
 mod holders;
+mod latch;
 mod mounts;
 mod news;
 mod overlay;
@@ -27,7 +28,8 @@ use opengcs_bridge::{BRIDGE_PORT, ENTROPY_PORT, Failure, HResult, LOG_PORT};
 use rustix::io::Errno;
 
 use self::{
-    containers::Containers, mounts::Mounts, news::News, power::Power, processes::Processes,
+    containers::Containers, latch::Latch, mounts::Mounts, news::News, power::Power,
+    processes::Processes,
 };
 use crate::{
     log, sys,
@@ -71,6 +73,8 @@ struct Agent {
     containers: Containers,
     news: News,
     power: Power,
+    /// Opens when every kernel module is loaded.
+    modules: Latch,
     /// Requests that are served on threads of their own at this moment.
     busy: AtomicUsize,
 }
@@ -108,6 +112,7 @@ pub fn run(options: Options) -> io::Result<()> {
         log::set_level(&level);
     }
     std::panic::set_hook(Box::new(|panic| log::error(format_args!("{panic}"))));
+    log::stage(format_args!("agent"));
     let processes = Processes::start()?;
     let agent = Arc::new(Agent {
         dialer: Arc::clone(&dialer),
@@ -116,8 +121,19 @@ pub fn run(options: Options) -> io::Result<()> {
         containers,
         news: News::default(),
         power,
+        modules: Latch::default(),
         busy: AtomicUsize::new(0),
     });
+    if std::env::var_os(crate::init::MODULES_VARIABLE).is_some() {
+        let agent = Arc::clone(&agent);
+        spawn("modules", move || {
+            // Nothing is ever written: only the end counts.
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            agent.modules.open();
+        })?;
+    } else {
+        agent.modules.open();
+    }
     if let Ok(connection) = first_dial(&*dialer, ENTROPY_PORT) {
         spawn("entropy", move || take_entropy(connection))?;
     }

@@ -76,7 +76,8 @@ pub use options::{
 pub use uvm::{
     Attachment, Container, ContainerExit, ContainerSpec, DEBUG_COMMAND_VARIABLE, DEBUG_VARIABLE,
     Diagnostics, ExitStatus, GuestPlace, HotAdd, LOG_VARIABLE, Output, OverlaySpec, Process,
-    ProcessHandle, ProcessInput, ProcessOutput, ProcessSpec, Signal, Stopped, TarStream, UtilityVm,
+    ProcessHandle, ProcessInput, ProcessOutput, ProcessSpec, Signal, Stage, Stopped, TarStream,
+    Timeline, UtilityVm,
 };
 
 /// What a container or the VM has used.

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use opengcs_bridge::message::{Capabilities, PlainRequest, Request, RequestBase};
@@ -38,6 +38,7 @@ mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
 pub use container::{Container, ContainerExit, ContainerSpec};
 pub use debug::{DEBUG_COMMAND_VARIABLE, DEBUG_VARIABLE, Diagnostics};
@@ -48,12 +49,14 @@ pub use process::{
     ExitStatus, Output, Process, ProcessHandle, ProcessInput, ProcessOutput, ProcessSpec, Signal,
 };
 pub use stop::Stopped;
+pub use timeline::{Stage, Timeline};
 
 pub(crate) use copy::DataLog;
 pub use copy::LOG_VARIABLE;
 use disks::Disks;
 use link::Link;
 use record::Recorder;
+use timeline::Marks;
 
 /// A utility VM that runs.
 ///
@@ -74,6 +77,10 @@ struct Inner {
     disks: Disks,
     agent_log: Arc<Recorder>,
     tasks: Mutex<Vec<AbortHandle>>,
+    /// When the stages of the start were reached.
+    marks: Arc<Marks>,
+    /// The console as it was when the VM had come up: what follows may push its stages out.
+    boot_console: OnceLock<String>,
     /// The agent has answered and the configured disks are there.
     came_up: AtomicBool,
     /// Somebody wants the end.
@@ -119,6 +126,19 @@ impl UtilityVm {
     #[must_use]
     pub fn capabilities(&self) -> Option<Capabilities> {
         self.inner.link.capabilities()
+    }
+
+    /// When each stage of the start was reached.
+    #[must_use]
+    pub fn timeline(&self) -> Timeline {
+        let inner = &self.inner;
+        let kept = inner
+            .boot_console
+            .get()
+            .map(|console| inner.marks.timeline(console));
+        // What was kept may have been read before the last stage's line had come.
+        kept.filter(|timeline| timeline.aligned)
+            .unwrap_or_else(|| inner.marks.timeline(&inner.machine.console_tail()))
     }
 
     /// Waits until the machine has ended, and says why it did.

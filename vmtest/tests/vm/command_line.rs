@@ -17,7 +17,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             "command_line::run_passes_streams_and_code_through",
             streams_and_code,
         ),
-        test("command_line::run_reads_a_disk", reads_a_disk),
+        test(
+            "command_line::run_reads_a_disk_and_records_its_start",
+            reads_a_disk,
+        ),
         test(
             "command_line::run_tells_a_missing_program_by_127",
             missing_program,
@@ -84,7 +87,21 @@ async fn reads_a_disk() -> Result<()> {
     let mut disk = layer.into_os_string();
     disk.push(":/mnt/l:ro");
     let words = ["--", "cat", "/mnt/l/odd/before 1970"].map(OsStr::new);
-    let arguments = [&[OsStr::new("--disk"), &disk], &words[..]].concat();
+    let (timeline, console) = (
+        folder.path().join("timeline.json"),
+        folder.path().join("console.log"),
+    );
+    let options = [
+        OsStr::new("--disk"),
+        &disk,
+        OsStr::new("--controllers"),
+        OsStr::new("2"),
+        OsStr::new("--timeline"),
+        timeline.as_os_str(),
+        OsStr::new("--console"),
+        console.as_os_str(),
+    ];
+    let arguments = [&options[..], &words[..]].concat();
     let Run {
         code,
         stdout,
@@ -94,6 +111,31 @@ async fn reads_a_disk() -> Result<()> {
         code == Some(0) && stdout == "old",
         "{code:?}, {stdout}, {stderr}"
     );
+    let timeline: serde_json::Value = serde_json::from_slice(&std::fs::read(&timeline)?)?;
+    ensure!(timeline["aligned"] == true, "{timeline}");
+    let stages = timeline["stages"].as_array().context("no stages")?;
+    let at = |name: &str| {
+        let stage = stages.iter().find(|stage| stage["name"] == name);
+        stage.and_then(|stage| stage["at_ms"].as_f64())
+    };
+    let mut before = 0.0;
+    for name in [
+        "asked",
+        "machine up",
+        "init",
+        "modules",
+        "agent",
+        "dialled",
+        "negotiated",
+        "ready",
+    ] {
+        let now = at(name).with_context(|| format!("no {name} in {timeline}"))?;
+        ensure!(now >= before, "{name} in {timeline}");
+        before = now;
+    }
+    ensure!(at("kernel entered") < at("init"), "{timeline}");
+    let console = std::fs::read_to_string(&console)?;
+    ensure!(console.contains("gcs: +"), "{console}");
     Ok(())
 }
 

@@ -14,8 +14,11 @@ use rustix::{
 
 use crate::log;
 
-/// One path a line, in loading order; lines may be empty or comments.
-const LIST: &str = "/lib/modules/load";
+/// What the bridge needs: one path a line, in loading order; lines may be empty or comments.
+pub(super) const FIRST: &str = "/lib/modules/load";
+
+/// What else the machine needs.
+pub(super) const LATER: &str = "/lib/modules/load-later";
 
 /// `MODULE_INIT_COMPRESSED_FILE`: the kernel unpacks the module itself.
 const COMPRESSED_FILE: i32 = 4;
@@ -23,13 +26,13 @@ const COMPRESSED_FILE: i32 = 4;
 /// No module is larger; what is larger is no module.
 const LARGEST: u64 = 256 << 20;
 
-/// Loads the modules of the list. One that does not load is told, and the others are loaded.
-pub(super) fn load() -> usize {
-    let list = match fs::read_to_string(LIST) {
+/// Loads the modules of a list. One that does not load is told, and the others are loaded.
+pub(super) fn load(list: &str) -> usize {
+    let list = match fs::read_to_string(list) {
         Ok(list) => list,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return 0,
         Err(error) => {
-            log::console(format_args!("{LIST}: {error}"));
+            log::console(format_args!("{list}: {error}"));
             return 0;
         }
     };

@@ -3,6 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use opengcs_bridge::{
@@ -24,6 +25,9 @@ use crate::log;
 
 /// How many requests may be served on threads of their own. Waiting for a process takes none.
 const MOST_BUSY: usize = 128;
+
+/// How long the kernel's modules may take; what needs none of them is served then.
+const MODULES: Duration = Duration::from_secs(20);
 
 /// Serves a request, and sees to it that it is answered. Does not wait for slow ones.
 pub(super) fn serve(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: Ticket, request: Request) {
@@ -67,7 +71,12 @@ fn serve_apart(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: &Ticket, requ
     let spawned = {
         let (agent, answers, ticket) = (Arc::clone(agent), Arc::clone(answers), ticket.clone());
         spawn("request", move || {
-            let outcome = catch(|| answer(&agent, request));
+            let outcome = catch(|| {
+                if !matches!(request, Request::DumpStacks(_)) && !agent.modules.wait(MODULES) {
+                    log::warning(format_args!("the kernel's modules are still being loaded"));
+                }
+                answer(&agent, request)
+            });
             agent.busy.fetch_sub(1, Ordering::Relaxed);
             if let Err(failure) = &outcome {
                 log::info(format_args!(

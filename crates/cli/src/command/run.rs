@@ -1,5 +1,6 @@
 //! `opengcs run`: a VM for one command.
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result};
@@ -76,6 +77,15 @@ pub(crate) struct Run {
     /// What to boot from; auto takes a VHDX if the data folder has one
     #[arg(long, value_name = "WHAT", default_value = "auto")]
     boot: Boot,
+    /// How many SCSI controllers the VM has, of 64 disks each; as many as the disks need if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
+    controllers: Option<u8>,
+    /// Record the VM's console in this file
+    #[arg(long, value_name = "FILE")]
+    console: Option<PathBuf>,
+    /// Write to this file, as JSON, when each stage of the VM's start was reached
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<PathBuf>,
     /// How processors are run; auto takes KVM where it works
     #[arg(long, value_name = "HOW", default_value = "auto")]
     accel: Accel,
@@ -153,6 +163,12 @@ impl Run {
             () = context.stop.told() => return Err(Stopped.into()),
         };
         drop(progress);
+        if let Some(file) = &self.timeline
+            && let Err(error) = write_timeline(&vm, file)
+        {
+            vm.terminate().await;
+            return Err(error);
+        }
         let outcome = tokio::select! {
             outcome = self.execute(&vm, spec, context) => outcome,
             () = context.stop.told() => Err(Stopped.into()),
@@ -246,8 +262,9 @@ impl Run {
             .iter()
             .map(|disk| MappedVirtualDisk::new(&disk.file, &disk.path).read_only(disk.read_only))
             .collect();
-        config.scsi_controllers =
-            u8::try_from(self.disk.len().div_ceil(64).clamp(1, 4)).unwrap_or(4);
+        let needed = u8::try_from(self.disk.len().div_ceil(64).clamp(1, 4)).unwrap_or(4);
+        config.scsi_controllers = self.controllers.unwrap_or(needed);
+        config.console_path.clone_from(&self.console);
         config.validate()?;
         Ok(config)
     }
@@ -283,6 +300,12 @@ impl Run {
         }
         Ok(spec)
     }
+}
+
+fn write_timeline(vm: &UtilityVm, file: &Path) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(&vm.timeline())?;
+    text.push(b'\n');
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Which exit code a command has that was not run.

@@ -4,6 +4,7 @@
 //! compressed, holds only `/etc/opengcs-release`, so that the kernel this initrd belongs to can be
 //! read without unpacking it. The second holds the rest.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::cpio;
 use super::elf::Elf;
 use super::kernel::release_of;
-use super::modules::{HYPERV_MODULES, ModuleFolder, QEMU_MODULES, REQUIRED_MODULES};
+use super::modules::{FIRST_MODULES, HYPERV_MODULES, ModuleFolder, QEMU_MODULES, REQUIRED_MODULES};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{DEFAULT_INITRD_FILE, DEFAULT_KERNEL_FILE};
@@ -26,8 +27,11 @@ pub use runtime::runtime_path;
 /// File in the guest that says which kernel the initrd is for.
 pub const RELEASE_FILE: &str = "etc/opengcs-release";
 
-/// File in the guest that lists the modules to load, one path a line, in order.
+/// File in the guest that lists the modules that the bridge needs, one path a line, in loading order.
 pub const LOAD_FILE: &str = "lib/modules/load";
+
+/// File in the guest that lists the modules that are loaded while the agent dials the host already.
+pub const LOAD_LATER_FILE: &str = "lib/modules/load-later";
 
 /// How the second archive is packed. The kernel unpacks it with one processor before anything else
 /// runs: under emulation that takes longer than reading the plain bytes, so plain is the default.
@@ -266,6 +270,8 @@ pub struct GuestModule {
     pub name: String,
     /// Path under `lib/modules/<release>`.
     pub path: String,
+    /// Whether the bridge needs it: then it is loaded before the agent dials.
+    pub first: bool,
     /// The module, not compressed.
     pub content: Vec<u8>,
 }
@@ -322,6 +328,11 @@ fn gather_modules(
     wanted.extend(extra.iter().map(String::as_str));
     let mut required: Vec<&str> = REQUIRED_MODULES.to_vec();
     required.extend(extra.iter().map(String::as_str));
+    let first: BTreeSet<String> = modules
+        .load_order(FIRST_MODULES, &[])?
+        .into_iter()
+        .map(|module| module.name)
+        .collect();
     modules
         .load_order(&wanted, &required)?
         .into_iter()
@@ -332,6 +343,7 @@ fn gather_modules(
                 None => module.path,
             };
             Ok(GuestModule {
+                first: first.contains(&module.name),
                 name: module.name,
                 path: plain,
                 content,

@@ -26,6 +26,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::container::ContainerExit;
+use super::timeline::Marks;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long to wait for the machine's own end when a connection has broken, to tell the one reason
@@ -45,6 +46,7 @@ struct Shared {
     /// Who is told how a container has ended.
     containers: Mutex<HashMap<String, watch::Sender<Option<ContainerExit>>>>,
     state: watch::Sender<LinkState>,
+    marks: Arc<Marks>,
 }
 
 struct Connection {
@@ -65,7 +67,7 @@ pub(super) enum LinkState {
 }
 
 impl Link {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(marks: Arc<Marks>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 connection: Mutex::new(Connection {
@@ -75,6 +77,7 @@ impl Link {
                 }),
                 containers: Mutex::default(),
                 state: watch::Sender::new(LinkState::Down(None)),
+                marks,
             }),
         }
     }
@@ -336,6 +339,7 @@ pub(super) async fn run(link: Link, mut listener: Listener, machine: Arc<dyn Mac
                     shared.end(&reason(&exit, &machine.console_tail()));
                     return;
                 };
+                shared.marks.mark("dialled");
                 // The guest has one bridge: a new one means that it has given the old one up.
                 shared.close(LinkState::Down(Some("the agent dialled again".into())));
                 serving = Some(Box::pin(serve(shared, stream)));
@@ -434,6 +438,7 @@ fn receive(shared: &Shared, frame: &opengcs_bridge::frame::Frame) -> Result<(), 
             if !negotiated_before {
                 match &response {
                     Ok(_) if connection.session.is_negotiated() => {
+                        shared.marks.mark("negotiated");
                         shared.state.send_if_modified(|state| {
                             let alive = !matches!(state, LinkState::Ended(_));
                             if alive {

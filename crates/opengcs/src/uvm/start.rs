@@ -1,7 +1,7 @@
 //! In which order a VM comes up, and what is told when it does not.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use opengcs_bridge::{BRIDGE_PORT, ENTROPY_PORT, FIRST_STDIO_PORT, LOG_PORT};
 use opengcs_machine::{Machine, MachineConfig, Port};
@@ -9,6 +9,7 @@ use opengcs_machine::{Machine, MachineConfig, Port};
 use super::disks::Disks;
 use super::link::{self, Link, LinkState};
 use super::record::{AGENT_LOG, Recorder};
+use super::timeline::Marks;
 use super::{Inner, UtilityVm, command_line, machine_error, services};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,6 +49,7 @@ impl UtilityVm {
         mut config: Config,
         make: impl FnOnce(MachineConfig) -> opengcs_machine::Result<Arc<dyn Machine>>,
     ) -> Result<Self> {
+        let marks = Arc::new(Marks::begin());
         let mode = config.validate()?;
         let parent = config.environment.runtime_parent();
         let runtime_dir = RuntimeDir::create(&parent)
@@ -62,7 +64,7 @@ impl UtilityVm {
                 let path = config.agent_log_path.clone().unwrap_or_default();
                 Error::io("create the agent's log", &path, error)
             })?;
-        let link = Link::new();
+        let link = Link::new(Arc::clone(&marks));
         let vm = Self {
             inner: Arc::new(Inner {
                 config,
@@ -72,6 +74,8 @@ impl UtilityVm {
                 disks: Disks::default(),
                 agent_log,
                 tasks: Mutex::new(Vec::new()),
+                marks,
+                boot_console: OnceLock::new(),
                 came_up: AtomicBool::new(false),
                 stop_asked: AtomicBool::new(false),
                 next_port: AtomicU32::new(FIRST_STDIO_PORT),
@@ -82,11 +86,14 @@ impl UtilityVm {
         vm.serve().map_err(&failed)?;
         let came_up = async {
             vm.inner.machine.power_on().await.map_err(&failed)?;
+            vm.inner.marks.mark("machine up");
             vm.connected().await?;
             vm.add_configured_disks().await
         };
         match came_up.await {
             Ok(()) => {
+                vm.inner.marks.mark("ready");
+                let _ = vm.inner.boot_console.set(vm.inner.machine.console_tail());
                 vm.inner.came_up.store(true, Ordering::Relaxed);
                 Ok(vm)
             }

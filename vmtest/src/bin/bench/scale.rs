@@ -6,9 +6,9 @@ const USAGE: &str = "usage: cargo xtask bench [disk|vm] [--files N] [--mib N] [-
                      [--sparse-gib N] [--pairs N] [--disks N] [--only NAME[,NAME…]]";
 
 /// The names that `--only` takes, in the order in which they are measured.
-pub(crate) const NAMES: [&str; 11] = [
+pub(crate) const NAMES: [&str; 12] = [
     "cp", "mkfs", "arcbox", "gzip", "zstd", "export", "mount", "rdump", "scratch", "million",
-    "sparse",
+    "sparse", "boot",
 ];
 
 /// How much is measured.
@@ -29,7 +29,7 @@ pub(crate) struct Scale {
     pub(crate) disk: bool,
     /// Whether rows with a VM are.
     pub(crate) vm: bool,
-    /// The only rows of disks; empty for all.
+    /// The only rows; empty for all.
     only: Vec<String>,
 }
 
@@ -87,6 +87,11 @@ impl Scale {
     pub(crate) fn wants(&self, name: &str) -> bool {
         debug_assert!(NAMES.contains(&name));
         self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    /// Whether no row is chosen.
+    pub(crate) fn wants_all(&self) -> bool {
+        self.only.is_empty()
     }
 
     /// Whether one of the rows is.

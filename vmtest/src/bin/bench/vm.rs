@@ -1,5 +1,7 @@
 //! The road of control: starting, running, moving bytes and disks in one VM.
 
+mod boot;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -13,26 +15,13 @@ use crate::streams;
 
 /// Measures every row that needs a VM. What they stand against is measured with the machine's tests.
 pub(crate) async fn measure(scale: &Scale, table: &mut Table) -> Result<()> {
-    let mut starts = Vec::new();
-    for _ in 1..scale.pairs.max(1) {
-        let (vm, time) = start().await?;
-        starts.push(time);
-        vm.stop().await?;
+    if scale.wants("boot") {
+        boot::measure(scale, table).await?;
     }
-    let (vm, time) = start().await?;
-    starts.push(time);
-    table.add(Row {
-        what: "start to a negotiated bridge".into(),
-        ours: format!("{:.2} s", quantile(&mut starts, 50).as_secs_f64()),
-        against: format!(
-            "{} under {}",
-            vm.describe().chipset,
-            vm.describe().acceleration
-        ),
-        ratio: None,
-        aim: "-",
-        ..Row::default()
-    });
+    if !scale.wants_all() {
+        return Ok(());
+    }
+    let vm = start().await?;
     exec(&vm, table).await?;
     disks(&vm, scale, table).await?;
     vm.stop().await?;
@@ -45,11 +34,8 @@ fn config() -> Result<Config> {
     Ok(config)
 }
 
-async fn start() -> Result<(UtilityVm, Duration)> {
-    let config = config()?;
-    let started = Instant::now();
-    let vm = UtilityVm::start(config).await?;
-    Ok((vm, started.elapsed()))
+async fn start() -> Result<UtilityVm> {
+    Ok(UtilityVm::start(config()?).await?)
 }
 
 async fn exec(vm: &UtilityVm, table: &mut Table) -> Result<()> {

@@ -15,6 +15,7 @@ fn image() -> Vec<u8> {
         modules: vec![GuestModule {
             name: "ext4".into(),
             path: "kernel/fs/ext4/ext4.ko".into(),
+            first: false,
             content: vec![3; 9000],
         }],
         files: Vec::new(),

@@ -16,6 +16,7 @@ fn contents() -> Contents {
             .map(|path| GuestModule {
                 name: path.into(),
                 path: path.into(),
+                first: path.ends_with("vsock.ko"),
                 content: path.into(),
             })
             .into(),
@@ -68,10 +69,11 @@ fn the_tree_is_as_the_agent_expects_it() {
     assert_eq!(content("bin/sh").as_deref(), Some("busybox"));
     assert_eq!(
         content(LOAD_FILE).as_deref(),
-        Some(
-            "/lib/modules/6.1.0-test/kernel/net/vsock.ko\n\
-             /lib/modules/6.1.0-test/kernel/net/deep/virtio.ko\n"
-        )
+        Some("/lib/modules/6.1.0-test/kernel/net/vsock.ko\n")
+    );
+    assert_eq!(
+        content(LOAD_LATER_FILE).as_deref(),
+        Some("/lib/modules/6.1.0-test/kernel/net/deep/virtio.ko\n")
     );
     let mut names: Vec<_> = entries.iter().map(|entry| entry.0.as_str()).collect();
     assert!(!names.iter().any(|name| name.contains("..")));

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Contents, LOAD_FILE};
+use super::{Contents, LOAD_FILE, LOAD_LATER_FILE};
 use crate::guest::cpio;
 
 /// Names under which the agent's binary is found in the guest's `/bin`, beside `gcs`.
@@ -127,7 +127,7 @@ fn write_modules(contents: &Contents, tree: &mut impl Tree) -> io::Result<()> {
     let root = format!("lib/modules/{}", contents.release);
     tree.directory(&root, 0o755)?;
     let mut folders = std::collections::BTreeSet::new();
-    let mut load = String::new();
+    let (mut first, mut later) = (String::new(), String::new());
     for module in &contents.modules {
         let path = format!("{root}/{}", module.path);
         for (end, _) in module.path.match_indices('/') {
@@ -137,9 +137,11 @@ fn write_modules(contents: &Contents, tree: &mut impl Tree) -> io::Result<()> {
             }
         }
         tree.file(&path, 0o644, &module.content)?;
-        load.push('/');
-        load.push_str(&path);
-        load.push('\n');
+        let list = if module.first { &mut first } else { &mut later };
+        list.push('/');
+        list.push_str(&path);
+        list.push('\n');
     }
-    tree.file(LOAD_FILE, 0o644, load.as_bytes())
+    tree.file(LOAD_FILE, 0o644, first.as_bytes())?;
+    tree.file(LOAD_LATER_FILE, 0o644, later.as_bytes())
 }
