@@ -23,6 +23,8 @@ mod converters;
 #[cfg(target_os = "linux")]
 pub mod init;
 #[cfg(target_os = "linux")]
+mod kernel_log;
+#[cfg(target_os = "linux")]
 mod log;
 #[cfg(target_os = "linux")]
 pub mod program;

@@ -99,9 +99,14 @@ pub(crate) fn console(message: fmt::Arguments<'_>) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
+/// A line of the kernel's. The host tells it from ours by its beginning.
+pub(crate) fn kernel(seconds: f64, text: &str) {
+    let text = serde_json::Value::from(text);
+    push(format!("{{\"level\":\"kernel\",\"msg\":{text},\"uptime\":{seconds:.6}}}\n").into_bytes());
+}
+
 fn write(level: Level, message: fmt::Arguments<'_>) {
-    let mut log = log();
-    if level < log.least {
+    if level < log().least {
         return;
     }
     let line = serde_json::json!({
@@ -112,6 +117,11 @@ fn write(level: Level, message: fmt::Arguments<'_>) {
     });
     let mut line = line.to_string().into_bytes();
     line.push(b'\n');
+    push(line);
+}
+
+fn push(line: Vec<u8>) {
+    let mut log = log();
     log.bytes += line.len();
     log.lines.push_back(line);
     while log.bytes > KEPT {

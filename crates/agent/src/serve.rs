@@ -62,6 +62,9 @@ const REDIAL: Duration = Duration::from_millis(100);
 /// How long a host that does not listen yet is dialled without a pause worth the name.
 const EAGER: Duration = Duration::from_secs(3);
 
+/// After how long without a host the kernel's log goes to the console, which is recorded all the same.
+const LONELY: Duration = Duration::from_secs(10);
+
 /// The stack of a thread that serves a request or relays bytes.
 const SMALL_STACK: usize = 256 << 10;
 
@@ -205,12 +208,16 @@ fn serve(agent: &Arc<Agent>) -> io::Result<()> {
     let begin = Instant::now();
     let mut refused = 0u32;
     let mut connections = 0;
+    let mut told = false;
     loop {
         match agent.dialer.dial(BRIDGE_PORT) {
             Ok(connection) => {
                 connections += 1;
                 if connections == 1 {
                     log::stage(format_args!("bridge connected"));
+                    if agent.power == Power::Machine {
+                        spawn("kernel-log", crate::kernel_log::follow)?;
+                    }
                 } else {
                     log::info(format_args!("bridge connected again"));
                 }
@@ -224,6 +231,15 @@ fn serve(agent: &Arc<Agent>) -> io::Result<()> {
                     log::info(format_args!("dial bridge port {BRIDGE_PORT}: {error}"));
                 }
                 refused = refused.saturating_add(1);
+                if connections == 0 && !told && begin.elapsed() > LONELY {
+                    told = true;
+                    log::stage(format_args!(
+                        "no host answers: {error}; the kernel's log follows"
+                    ));
+                    if agent.power == Power::Machine {
+                        crate::kernel_log::to_console();
+                    }
+                }
                 let eager = connections == 0 && begin.elapsed() < EAGER;
                 std::thread::sleep(if eager {
                     Duration::from_millis(5)

@@ -142,6 +142,9 @@ pub struct Config {
     pub console_path: Option<PathBuf>,
     /// Where the agent's log is recorded so that it outlives the VM, at most 1 MiB in two files.
     pub agent_log_path: Option<PathBuf>,
+    /// Folder for the record of a VM that does not come up: one file each, the ten newest are kept.
+    /// `None`: it is only the error's [`detail`](crate::Error::detail).
+    pub bundle_dir: Option<PathBuf>,
     /// Where variables of the environment come from.
     pub environment: Environment,
 }
@@ -194,6 +197,7 @@ impl Config {
             hypervisor: None,
             console_path: None,
             agent_log_path: None,
+            bundle_dir: None,
             environment: environment.clone(),
         })
     }

@@ -108,6 +108,19 @@ impl Environment {
         }
     }
 
+    /// Where records of failed VMs are kept by default: `$XDG_STATE_HOME/opengcs`, or
+    /// `~/.local/state/opengcs`; the data folder where there is neither.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        if let Some(path) = self.absolute("XDG_STATE_HOME") {
+            return path.join("opengcs");
+        }
+        match self.get("HOME") {
+            Some(home) if !cfg!(windows) => PathBuf::from(home).join(".local/state/opengcs"),
+            _ => self.data_dir(),
+        }
+    }
+
     /// The folder under which a VM's private runtime folder is made.
     pub(crate) fn runtime_parent(&self) -> PathBuf {
         self.absolute("XDG_RUNTIME_DIR")

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -63,6 +63,7 @@ struct Inner {
     what: String,
     hint: Option<String>,
     detail: Option<String>,
+    bundle: Option<PathBuf>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -74,6 +75,7 @@ impl Error {
                 what: what.into(),
                 hint: None,
                 detail: None,
+                bundle: None,
                 source: None,
             }),
         }
@@ -108,6 +110,17 @@ impl Error {
         self
     }
 
+    /// Everything about it is in a file.
+    pub(crate) fn recorded_in(mut self, bundle: PathBuf) -> Self {
+        let pointer = format!("what was recorded is in {}", bundle.display());
+        self.inner.hint = Some(match self.inner.hint.take() {
+            Some(hint) => format!("{hint}; {pointer}"),
+            None => pointer,
+        });
+        self.inner.bundle = Some(bundle);
+        self
+    }
+
     pub(crate) fn caused_by(
         mut self,
         source: impl Into<Box<dyn StdError + Send + Sync + 'static>>,
@@ -129,10 +142,16 @@ impl Error {
     }
 
     /// The record of a VM that did not come up or that died: its console, its emulator's messages
-    /// and its agent's log, as far as they got. Nothing of it is left on disk.
+    /// and its agent's log, as far as they got.
     #[must_use]
     pub fn detail(&self) -> Option<&str> {
         self.inner.detail.as_deref()
+    }
+
+    /// The file with that record, when the configuration names a folder for such files.
+    #[must_use]
+    pub fn bundle(&self) -> Option<&Path> {
+        self.inner.bundle.as_deref()
     }
 
     /// The whole failure in one line: what, each cause below it, and what to do.

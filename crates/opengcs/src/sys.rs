@@ -86,6 +86,21 @@ pub(crate) fn is_own_folder(_path: &Path) -> bool {
     false
 }
 
+/// Removes all but the last `kept` files of a folder, in the order of their names, of those that end
+/// with `ending`. What cannot be removed stays.
+pub(crate) fn only_newest(folder: &Path, ending: &str, kept: usize) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_str().is_some_and(|name| name.ends_with(ending)))
+        .collect();
+    names.sort();
+    let old = names.len().saturating_sub(kept);
+    for name in names.into_iter().take(old) {
+        let _ = std::fs::remove_file(folder.join(name));
+    }
+}
+
 /// Bytes that a user may still write to the file system of `folder`.
 #[cfg(unix)]
 pub(crate) fn free_space(folder: &Path) -> io::Result<u64> {

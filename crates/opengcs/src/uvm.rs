@@ -22,6 +22,7 @@ use crate::config::{BootMode, Config};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime_dir::RuntimeDir;
 
+mod bundle;
 mod command_line;
 mod container;
 mod copy;
@@ -55,7 +56,7 @@ pub(crate) use copy::DataLog;
 pub use copy::LOG_VARIABLE;
 use disks::Disks;
 use link::Link;
-use record::Recorder;
+use services::Logs;
 use timeline::Marks;
 
 /// A utility VM that runs.
@@ -75,7 +76,7 @@ struct Inner {
     machine: Arc<dyn Machine>,
     link: Link,
     disks: Disks,
-    agent_log: Arc<Recorder>,
+    logs: Logs,
     tasks: Mutex<Vec<AbortHandle>>,
     /// When the stages of the start were reached.
     marks: Arc<Marks>,

@@ -87,7 +87,7 @@ async fn dies_in_hot_add() -> Result<()> {
 async fn powers_off() -> Result<()> {
     let (vm, runtime) = own_vm().await?;
     let mut process = vm.run_process("sleep 1000").await?;
-    let _ = vm
+    let _running = vm
         .run_process(["sh", "-c", "echo o > /proc/sysrq-trigger"])
         .await;
     tokio::time::timeout(AT_ONCE, vm.wait()).await?;

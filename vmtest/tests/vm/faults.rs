@@ -78,8 +78,8 @@ pub(crate) async fn is_gone(pid: u32) -> Result<()> {
 
 /// Runs a script that ends the VM, and gives what a process that was waited for is told then.
 async fn end_by(vm: &UtilityVm, waiting: &mut Process, script: &str) -> Result<String> {
-    // It may be answered or not: what it does takes the answer's way.
-    let _ = vm.run_process(["sh", "-c", script]).await;
+    // It may be answered or not: what it does takes the answer's way. Dropped, it would be ended.
+    let _running = vm.run_process(["sh", "-c", script]).await;
     let error = error_of(tokio::time::timeout(AT_ONCE, waiting.wait()).await?)?;
     ensure!(
         error.kind() == ErrorKind::MachineEnded,

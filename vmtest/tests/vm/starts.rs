@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use opengcs::{Config, Error, ErrorKind, MappedVirtualDisk, UtilityVm};
 use tempfile::TempDir;
@@ -76,11 +76,12 @@ async fn bad_kernel() -> Result<()> {
 }
 
 async fn panics() -> Result<()> {
-    let runtime = TempDir::new()?;
-    let config = config_with(
+    let (runtime, bundles) = (TempDir::new()?, TempDir::new()?);
+    let mut config = config_with(
         runtime.path(),
         &["lcow.bootparameters=rdinit=/no/such/init"],
     )?;
+    config.bundle_dir = Some(bundles.path().to_owned());
     let error = failure(config, &runtime).await?;
     ensure!(
         error.kind() == ErrorKind::MachineEnded,
@@ -89,6 +90,14 @@ async fn panics() -> Result<()> {
     );
     let detail = error.detail().unwrap_or_default();
     ensure!(detail.to_lowercase().contains("panic"), "{detail}");
+    // What the kernel had said quietly comes to the console when it panics.
+    ensure!(detail.contains("Linux version"), "{detail}");
+    let bundle = error.bundle().context("the error points to a bundle")?;
+    ensure!(error.report().contains(&bundle.display().to_string()));
+    let text = std::fs::read_to_string(bundle)?;
+    for section in ["command line", "configuration", "console", "agent's log"] {
+        ensure!(text.contains(&format!("==== {section}")), "{text}");
+    }
     Ok(())
 }
 

@@ -86,6 +86,10 @@ pub(crate) struct Run {
     /// Write to this file, as JSON, when each stage of the VM's start was reached
     #[arg(long, value_name = "FILE")]
     timeline: Option<PathBuf>,
+    /// Where the record of a VM that fails goes, a file each; by default
+    /// `$XDG_STATE_HOME/opengcs/bundles`, else ~/.local/state/opengcs/bundles
+    #[arg(long, value_name = "FOLDER")]
+    bundles: Option<PathBuf>,
     /// How processors are run; auto takes KVM where it works
     #[arg(long, value_name = "HOW", default_value = "auto")]
     accel: Accel,
@@ -173,7 +177,8 @@ impl Run {
             outcome = self.execute(&vm, spec, context) => outcome,
             () = context.stop.told() => Err(Stopped.into()),
         };
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
+            self.record_a_death(&vm, error, context);
             vm.terminate().await;
             return outcome;
         }
@@ -229,6 +234,20 @@ impl Run {
         }
     }
 
+    /// A VM that died or fell silent under its command leaves a bundle, as one that never came up.
+    fn record_a_death(&self, vm: &UtilityVm, error: &anyhow::Error, context: &Context) {
+        let kind = error
+            .downcast_ref::<opengcs::Error>()
+            .map(opengcs::Error::kind);
+        let failed = matches!(
+            kind,
+            Some(ErrorKind::MachineEnded | ErrorKind::Timeout | ErrorKind::ConnectionLost)
+        );
+        if failed && let Ok(bundle) = vm.diagnostics().write_bundle(&self.bundle_dir(context)) {
+            crate::output::note(format_args!("what was recorded is in {}", bundle.display()));
+        }
+    }
+
     /// A VM that had to be killed may not have written everything.
     fn check_end(&self, stopped: opengcs::Stopped) -> Result<()> {
         let may_write = self.disk.iter().any(|disk| !disk.read_only);
@@ -240,6 +259,12 @@ impl Run {
             .into());
         }
         Ok(())
+    }
+
+    fn bundle_dir(&self, context: &Context) -> PathBuf {
+        self.bundles
+            .clone()
+            .unwrap_or_else(|| context.environment.state_dir().join("bundles"))
     }
 
     fn config(&self, context: &Context) -> Result<Config> {
@@ -265,6 +290,7 @@ impl Run {
         let needed = u8::try_from(self.disk.len().div_ceil(64).clamp(1, 4)).unwrap_or(4);
         config.scsi_controllers = self.controllers.unwrap_or(needed);
         config.console_path.clone_from(&self.console);
+        config.bundle_dir = Some(self.bundle_dir(context));
         config.validate()?;
         Ok(config)
     }

@@ -9,7 +9,10 @@ use crate::error::Result;
 
 /// The words that every kernel of ours gets; the machine adds those of its hardware before them, and
 /// the client's come behind, so that the client's win.
-const KERNEL_WORDS: &str = "quiet";
+///
+/// A kernel that panics prints its whole log, so that what it said quietly is recorded
+/// (`PANIC_PRINT_ALL_PRINTK_MSG`).
+const KERNEL_WORDS: &str = "quiet panic_print=0x20";
 
 pub(super) fn machine_config(
     config: &Config,
@@ -58,7 +61,8 @@ mod tests {
 
     #[test]
     fn the_clients_words_come_last() {
-        assert_eq!(kernel_command_line(""), "quiet");
-        assert_eq!(kernel_command_line(" loglevel=7 "), "quiet loglevel=7");
+        assert_eq!(kernel_command_line(""), KERNEL_WORDS);
+        let line = kernel_command_line(" loglevel=7 ");
+        assert_eq!(line, format!("{KERNEL_WORDS} loglevel=7"));
     }
 }

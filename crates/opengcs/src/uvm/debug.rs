@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{ProcessSpec, UtilityVm};
+use super::{ProcessSpec, Timeline, UtilityVm};
 use crate::environment::Environment;
 
 /// Variable of the environment: whether [`UtilityVm::debug_gcs`] also writes to the log.
@@ -37,6 +37,10 @@ pub struct Diagnostics {
     pub console: String,
     /// The end of the agent's log.
     pub agent_log: String,
+    /// The end of the kernel's log, as far as the agent passed it on; what came before is on the console.
+    pub kernel_log: String,
+    /// When each stage of the start was reached.
+    pub timeline: Timeline,
     /// What was found in the guest: the agent's stacks, and the debug command's output.
     pub guest: Vec<(String, String)>,
 }
@@ -52,7 +56,9 @@ impl UtilityVm {
             machine: inner.machine.describe(),
             hypervisor_messages: inner.machine.stderr_tail(),
             console: inner.machine.console_tail(),
-            agent_log: inner.agent_log.text(),
+            agent_log: inner.logs.agent.text(),
+            kernel_log: inner.logs.kernel.text(),
+            timeline: self.timeline(),
             guest: Vec::new(),
         }
     }
@@ -130,6 +136,14 @@ impl fmt::Display for Diagnostics {
         section("hypervisor's messages", &self.hypervisor_messages)?;
         section("console", &self.console)?;
         section("agent's log", &self.agent_log)?;
+        section("kernel's log", &self.kernel_log)?;
+        let stages: Vec<_> = self
+            .timeline
+            .stages
+            .iter()
+            .map(|stage| format!("{:10.1} ms {}", stage.at_ms, stage.name))
+            .collect();
+        section("stages of the start", &stages.join("\n"))?;
         for (title, text) in &self.guest {
             section(title, text)?;
         }

@@ -24,6 +24,9 @@ struct Rotating {
     written: usize,
 }
 
+/// How much of the kernel's log is kept.
+pub(super) const KERNEL_LOG: usize = 512 << 10;
+
 /// How much of the agent's log is kept.
 pub(super) const AGENT_LOG: usize = 512 << 10;
 

@@ -1,5 +1,6 @@
 //! In which order a VM comes up, and what is told when it does not.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -8,7 +9,8 @@ use opengcs_machine::{Machine, MachineConfig, Port};
 
 use super::disks::Disks;
 use super::link::{self, Link, LinkState};
-use super::record::{AGENT_LOG, Recorder};
+use super::record::{AGENT_LOG, KERNEL_LOG, Recorder};
+use super::services::Logs;
 use super::timeline::Marks;
 use super::{Inner, UtilityVm, command_line, machine_error, services};
 use crate::config::Config;
@@ -64,6 +66,9 @@ impl UtilityVm {
                 let path = config.agent_log_path.clone().unwrap_or_default();
                 Error::io("create the agent's log", &path, error)
             })?;
+        let kernel_log = Recorder::new(KERNEL_LOG, None)
+            .map(Arc::new)
+            .map_err(|error| Error::io("create the kernel's log", Path::new(""), error))?;
         let link = Link::new(Arc::clone(&marks));
         let vm = Self {
             inner: Arc::new(Inner {
@@ -72,7 +77,10 @@ impl UtilityVm {
                 machine,
                 link,
                 disks: Disks::default(),
-                agent_log,
+                logs: Logs {
+                    agent: agent_log,
+                    kernel: kernel_log,
+                },
                 tasks: Mutex::new(Vec::new()),
                 marks,
                 boot_console: OnceLock::new(),
@@ -99,8 +107,12 @@ impl UtilityVm {
             }
             Err(error) => {
                 vm.inner.machine.terminate().await;
-                let detail = vm.diagnostics().to_string();
-                Err(error.with_detail(detail))
+                let recorded = vm.diagnostics();
+                let error = match &vm.inner.config.bundle_dir {
+                    Some(folder) => recorded.point_to_bundle(error, folder),
+                    None => error,
+                };
+                Err(error.with_detail(recorded.to_string()))
             }
         }
     }
@@ -111,10 +123,9 @@ impl UtilityVm {
         let entropy = inner.machine.listen(Port(ENTROPY_PORT))?;
         let log = inner.machine.listen(Port(LOG_PORT))?;
         let bridge = inner.machine.listen(Port(BRIDGE_PORT))?;
-        let recorder = Arc::clone(&inner.agent_log);
         for task in [
             tokio::spawn(services::seed(entropy)),
-            tokio::spawn(services::record(log, recorder)),
+            tokio::spawn(services::record(log, inner.logs.clone())),
             tokio::spawn(link::run(
                 inner.link.clone(),
                 bridge,

@@ -20,7 +20,7 @@ pub(super) async fn killed() -> Result<()> {
 pub(super) async fn hangs() -> Result<()> {
     let (vm, runtime) = own_vm().await?;
     let qemu = pid(&vm)?;
-    let _ = tokio::time::timeout(
+    let _running = tokio::time::timeout(
         std::time::Duration::from_secs(2),
         vm.run_process(["sh", "-c", "kill -STOP $PPID"]),
     )

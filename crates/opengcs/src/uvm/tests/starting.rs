@@ -49,6 +49,24 @@ async fn a_guest_that_dies_first_fails_the_start_at_once_with_the_reason() {
     assert!(!line.contains('\n'));
 }
 
+#[tokio::test]
+async fn an_error_points_to_a_bundle_and_few_bundles_are_kept() {
+    let bench = Bench::new();
+    let folder = bench.folder.path().join("bundles");
+    for _ in 0..12 {
+        let mut config = bench.config(&["lcow.timeout=20"]);
+        config.bundle_dir = Some(folder.clone());
+        let error = failure(bench.start_with(&Fake::new(Guest::Panics), config).await);
+        let bundle = error.bundle().unwrap().to_owned();
+        assert!(error.report().contains(bundle.to_str().unwrap()));
+        let text = std::fs::read_to_string(&bundle).unwrap();
+        assert!(text.contains("cannot find the agent"), "{text}");
+        assert!(text.contains("hypervisor's last words"), "{text}");
+        assert!(text.contains("asked"), "{text}");
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 10);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_agent_of_another_version_is_told() {
     let bench = Bench::new();
