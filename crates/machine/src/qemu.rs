@@ -50,6 +50,14 @@ const PROGRAM: &str = "qemu-system-x86_64";
 /// How long a connection to the guest may take to be answered.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The firmware that boots disks on this host.
+///
+/// # Errors
+/// [`ErrorKind::NotInstalled`] where none is in the usual places; it says what to install.
+pub fn firmware() -> Result<PathBuf> {
+    start::find_firmware(&start::FIRMWARE)
+}
+
 /// What there is once the process runs.
 #[derive(Debug)]
 struct Live {

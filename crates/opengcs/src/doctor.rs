@@ -155,10 +155,11 @@ fn accelerated(wanted: Acceleration) -> Check {
 fn guest_files(config: &Config) -> Vec<Check> {
     let options = &config.options;
     if options.vhdx.is_file() {
-        return vec![Check::good(
+        let disk = Check::good(
             "boot disk",
             format!("{} is there and will be booted", options.vhdx.display()),
-        )];
+        );
+        return [disk].into_iter().chain(firmware()).collect();
     }
     let (kernel_path, initrd_path) = (options.kernel_path(), options.initrd_path());
     let kernel_check = match kernel::release_of(&kernel_path) {
@@ -194,6 +195,26 @@ fn guest_files(config: &Config) -> Vec<Check> {
         },
     };
     vec![kernel_check, initrd_check]
+}
+
+/// What starts a boot disk; a kernel needs none.
+#[cfg(target_os = "linux")]
+fn firmware() -> Option<Check> {
+    const NAME: &str = "firmware";
+    Some(match opengcs_machine::qemu::firmware() {
+        Ok(path) => Check::good(NAME, path.display().to_string()),
+        Err(error) => Check::with(
+            NAME,
+            Outcome::Bad,
+            error.to_string(),
+            "install the package ovmf, or take the boot disk away to boot from kernel and initrd",
+        ),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn firmware() -> Option<Check> {
+    None
 }
 
 fn writable(name: &'static str, folder: &Path) -> Check {

@@ -23,7 +23,7 @@ use crate::state::{Event, State};
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where distributions put firmware that boots disks.
-const FIRMWARE: [&str; 8] = [
+pub(super) const FIRMWARE: [&str; 8] = [
     "/usr/share/ovmf/OVMF.fd",
     "/usr/share/qemu/OVMF.fd",
     "/usr/share/edk2/ovmf/OVMF.fd",
@@ -186,7 +186,7 @@ impl Inner {
                         readable("firmware", firmware)?;
                         firmware.clone()
                     }
-                    None => find_firmware(&FIRMWARE)?,
+                    None => super::firmware()?,
                 };
                 Ok((Some(disk), Some(firmware)))
             }
@@ -216,7 +216,7 @@ fn find_program(given: Option<&Path>) -> Result<PathBuf> {
 }
 
 /// The first of the usual places that has firmware.
-fn find_firmware(places: &[&str]) -> Result<PathBuf> {
+pub(super) fn find_firmware(places: &[&str]) -> Result<PathBuf> {
     let found = places.iter().map(PathBuf::from).find(|path| path.is_file());
     found.ok_or_else(|| {
         Error::new(

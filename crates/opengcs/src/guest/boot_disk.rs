@@ -45,7 +45,8 @@ const EFI_ID: u128 = 0x6f70_656e_6763_8300_8065_7874_3400_0b02;
 const ROOT_ID: u128 = 0x6f70_656e_6763_8300_8065_7874_3400_0b03;
 
 /// The kernel's arguments; more may follow. A panic ends the machine, as with a kernel and an initrd.
-const KERNEL_WORDS: &str = "console=ttyS0 panic=-1 reboot=t quiet panic_print=0x20";
+const KERNEL_WORDS: &str =
+    "console=ttyS0 panic=-1 reboot=t quiet panic_print=0x20 cryptomgr.notests";
 
 /// Partitions begin at whole MiB.
 const ALIGNMENT: u64 = (1 << 20) / SECTOR;
