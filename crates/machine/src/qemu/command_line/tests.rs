@@ -84,7 +84,9 @@ console=ttyS0 panic=-1 reboot=t init_on_alloc=0 tsc_early_khz=2445000 tsc=reliab
 fn q35_needs_no_clock_rate() {
     let line = line(&config().chipset(Chipset::Q35), &host());
     assert!(line.contains("\nq35,memory-backend=mem\n"));
-    assert!(line.ends_with("\nconsole=ttyS0 panic=-1 reboot=t init_on_alloc=0 quiet"));
+    assert!(
+        line.ends_with("\nconsole=ttyS0 panic=-1 reboot=t init_on_alloc=0 no_timer_check quiet")
+    );
 }
 
 #[test]
