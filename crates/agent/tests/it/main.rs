@@ -6,6 +6,7 @@ mod bridge;
 mod consoles;
 mod containers;
 mod converters;
+mod foreign;
 mod hostile;
 mod processes;
 mod support;

@@ -9,12 +9,13 @@ use opengcs_bridge::{
     frame::{Decoder, Frame, HEADER_SIZE},
     guest, host,
     message::{
-        CombinedLayers, CreateResponse, ExecuteRequest, ExecuteResponse, ExecuteSettings,
-        GuestMetrics, Layer, MappedVirtualDisk, Modification, ModifyRequest, ModifySettings,
-        Nested, Notification, NotificationType, PlainRequest, PlainResponse, ProcessDetails,
-        ProcessParameters, Properties, PropertiesRequest, PropertiesResponse, PropertyQuery,
-        Request, RequestBase, RequestType, ResizeRequest, Response, ScsiDevice, SignalOptions,
-        SignalRequest, StacksResponse, StdioPorts, WaitRequest, WaitResponse,
+        CombinedLayers, ContainerConfig, ContainerConstraints, CreateResponse, ExecuteRequest,
+        ExecuteResponse, ExecuteSettings, GuestMetrics, Layer, MappedVirtualDisk, Modification,
+        ModifyRequest, ModifySettings, Nested, Notification, NotificationType, PlainRequest,
+        PlainResponse, ProcessDetails, ProcessParameters, Properties, PropertiesRequest,
+        PropertiesResponse, PropertyQuery, Request, RequestBase, RequestType, ResizeRequest,
+        Response, SchemaVersion, ScsiDevice, SignalOptions, SignalRequest, StacksResponse,
+        StdioPorts, WaitRequest, WaitResponse,
     },
 };
 
@@ -206,6 +207,51 @@ fn scenes() -> Vec<Scene> {
         (
             Request::DeleteContainerState(plain()),
             Some(Err(Failure::new(HResult::SYSTEM_NOT_FOUND, ""))),
+        ),
+        (
+            Request::Create(opengcs_bridge::message::CreateRequest {
+                base: RequestBase {
+                    container_id: "c2".into(),
+                    ..base.clone()
+                },
+                container_config: Nested(ContainerConfig {
+                    schema_version: SchemaVersion { major: 2, minor: 1 },
+                    oci_bundle_path: "/run/gcs/c/c2".into(),
+                    oci_specification: serde_json::json!({"ociVersion": "1.0.2"}),
+                    scratch_dir_path: "/run/gcs/c/c2/scratch".into(),
+                    ..ContainerConfig::default()
+                }),
+            }),
+            Some(Err(Failure::new(
+                HResult::SYSTEM_ALREADY_EXISTS,
+                "there is a container c2 already",
+            ))),
+        ),
+        (
+            execute(
+                ProcessParameters {
+                    oci_process: serde_json::json!({"args": ["id"], "user": {"uid": 7, "gid": 8}}),
+                    create_stdout_pipe: true,
+                    ..ProcessParameters::default()
+                },
+                StdioPorts {
+                    stdout: 0x4000_0003,
+                    ..StdioPorts::default()
+                },
+            ),
+            Some(Ok(Response::Executed(ExecuteResponse {
+                process_id: 78,
+                ..ExecuteResponse::default()
+            }))),
+        ),
+        (
+            modify(
+                RequestType::update(),
+                &Modification::ContainerConstraints(ContainerConstraints {
+                    linux: serde_json::json!({"memory": {"limit": 1024}}),
+                }),
+            ),
+            done(),
         ),
         (Request::ShutdownForced(plain()), done()),
         (Request::ShutdownGraceful(plain()), done()),
