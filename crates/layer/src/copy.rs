@@ -115,9 +115,7 @@ fn copy(src: &Path, dst: &Path, options: &CopyOptions) -> Result<u64> {
 
 /// Whether both names lead to one file, also through links.
 fn is_same_file(src: &Path, dst: &Path) -> bool {
-    if let (Ok(a), Ok(b)) = (fs::metadata(src), fs::metadata(dst))
-        && let Some(same) = sys::is_same(&a, &b)
-    {
+    if let Some(same) = sys::is_same(src, dst) {
         return same;
     }
     match (fs::canonicalize(src), fs::canonicalize(dst)) {

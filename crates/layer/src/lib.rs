@@ -64,6 +64,8 @@ mod path;
 mod pipeline;
 pub mod publish;
 mod scratch;
+#[cfg(windows)]
+mod sys;
 mod tar;
 mod to_disk;
 mod to_tar;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, ErrorKind, Result};
 
+mod names;
 mod sys;
 
 /// What stands between the final name and the random part of a temporary name.
@@ -72,6 +73,11 @@ impl NewFile {
         }
         if target.file_name().is_none() {
             return Err(Error::invalid("cannot create: no file name").with_path(&target));
+        }
+        if cfg!(windows)
+            && let Some(why) = target.file_name().and_then(names::refused_by_windows)
+        {
+            return Err(Error::invalid(format!("cannot create: {why}")).with_path(&target));
         }
         let (file, temporary) = match sys::open_nameless(folder(&target)) {
             Some(file) => (file, None),

@@ -1,7 +1,8 @@
 //! What copying needs from each system: shared blocks, holes, copies inside the kernel.
 
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
 
 /// How much is read at once where the kernel does not copy.
 const CHUNK: usize = 1 << 20;
@@ -27,17 +28,23 @@ pub(super) fn plain(permissions: &Permissions) -> Permissions {
     permissions.clone()
 }
 
-/// Whether both are one file, where the system can tell.
+/// Whether both names lead to one file, where the system can tell.
 #[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "other systems cannot tell")]
-pub(super) fn is_same(a: &Metadata, b: &Metadata) -> Option<bool> {
+pub(super) fn is_same(a: &Path, b: &Path) -> Option<bool> {
     use std::os::unix::fs::MetadataExt as _;
+    let (a, b) = (std::fs::metadata(a).ok()?, std::fs::metadata(b).ok()?);
     Some((a.dev(), a.ino()) == (b.dev(), b.ino()))
 }
 
-/// Whether both are one file, where the system can tell.
-#[cfg(not(unix))]
-pub(super) fn is_same(_a: &Metadata, _b: &Metadata) -> Option<bool> {
+/// Whether both names lead to one file, where the system can tell.
+#[cfg(windows)]
+pub(super) fn is_same(a: &Path, b: &Path) -> Option<bool> {
+    Some(crate::sys::identity(a).ok()? == crate::sys::identity(b).ok()?)
+}
+
+/// Whether both names lead to one file, where the system can tell.
+#[cfg(not(any(unix, windows)))]
+pub(super) fn is_same(_a: &Path, _b: &Path) -> Option<bool> {
     None
 }
 
@@ -48,7 +55,13 @@ pub(super) fn share_blocks(from: &File, to: &File) -> bool {
 }
 
 /// Lets `to` share all blocks of `from`; false where that cannot be.
-#[cfg(not(target_os = "linux"))]
+#[cfg(windows)]
+pub(super) fn share_blocks(from: &File, to: &File) -> bool {
+    crate::sys::share_clusters(from, to).is_ok()
+}
+
+/// Lets `to` share all blocks of `from`; false where that cannot be.
+#[cfg(not(any(target_os = "linux", windows)))]
 pub(super) fn share_blocks(_from: &File, _to: &File) -> bool {
     false
 }
@@ -86,8 +99,24 @@ pub(super) fn copy_data(from: &File, to: &File, size: u64, done: Done<'_>) -> io
     Ok(())
 }
 
+/// Copies the data of a file of `size` bytes. The copy of a sparse file is sparse, and no other is:
+/// Hyper-V attaches no sparse disk.
+#[cfg(windows)]
+pub(super) fn copy_data(from: &File, to: &File, size: u64, done: Done<'_>) -> io::Result<()> {
+    let sparse = crate::sys::is_sparse(from)? && crate::sys::set_sparse(to).is_ok();
+    to.set_len(size)?;
+    let ranges = match crate::sys::ranges_with_data(from, size) {
+        Ok(ranges) if sparse => ranges,
+        _ => return copy_by_hand(from, to, 0, size, true, done),
+    };
+    for range in ranges {
+        copy_by_hand(from, to, range.start, range.end, true, done)?;
+    }
+    Ok(())
+}
+
 /// Copies the data of a file of `size` bytes, and no long runs of zeros.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 pub(super) fn copy_data(from: &File, to: &File, size: u64, done: Done<'_>) -> io::Result<()> {
     to.set_len(size)?;
     copy_by_hand(from, to, 0, size, true, done)

@@ -21,7 +21,28 @@ pub(super) fn punch(file: &File, position: u64, length: u64) -> io::Result<bool>
 }
 
 /// Makes bytes of a file zero and gives their room back; false where that cannot be.
-#[cfg(not(target_os = "linux"))]
+///
+/// In a file that is not sparse the system writes the zeros itself, or only notes them.
+#[cfg(windows)]
+pub(super) fn punch(file: &File, position: u64, length: u64) -> io::Result<bool> {
+    let range = position..position.saturating_add(length);
+    match crate::sys::zero(file, &range) {
+        Ok(()) => Ok(true),
+        // File systems that do not know the request.
+        Err(error) if is_unknown(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(windows)]
+fn is_unknown(error: &io::Error) -> bool {
+    const INVALID_FUNCTION: i32 = 1;
+    matches!(error.raw_os_error(), Some(INVALID_FUNCTION))
+        || error.kind() == io::ErrorKind::Unsupported
+}
+
+/// Makes bytes of a file zero and gives their room back; false where that cannot be.
+#[cfg(not(any(target_os = "linux", windows)))]
 #[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
 pub(super) fn punch(_file: &File, _position: u64, _length: u64) -> io::Result<bool> {
     Ok(false)

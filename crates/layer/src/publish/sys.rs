@@ -88,7 +88,13 @@ pub(super) fn rename_no_replace(from: &Path, to: &Path) -> Option<io::Result<()>
 }
 
 /// Renames without replacing, or none where the system cannot.
-#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+#[cfg(windows)]
+pub(super) fn rename_no_replace(from: &Path, to: &Path) -> Option<io::Result<()>> {
+    Some(crate::sys::rename_new(from, to))
+}
+
+/// Renames without replacing, or none where the system cannot.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple", windows)))]
 pub(super) fn rename_no_replace(_from: &Path, _to: &Path) -> Option<io::Result<()>> {
     None
 }
@@ -103,7 +109,7 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the names in `folder` durable.
+/// Makes the names in `folder` durable: there is no such call, and the journal of NTFS keeps names in order.
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
 pub(super) fn sync_folder(_folder: &Path) -> io::Result<()> {
