@@ -39,8 +39,10 @@
 
 pub mod acceleration;
 pub mod config;
+mod console;
 pub mod disk;
 pub mod error;
+pub mod hcs;
 pub mod local;
 pub mod machine;
 #[cfg(target_os = "linux")]

@@ -26,7 +26,6 @@ pub fn listener(port: Port, free: impl FnOnce() + Send + Sync + 'static) -> (Dia
     (Dialer { incoming: sender }, listener)
 }
 
-#[cfg(unix)]
 impl Dialer {
     /// Connects to the listener. Gives the guest's end.
     ///
@@ -34,7 +33,7 @@ impl Dialer {
     /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) when the listener is gone or has too many
     /// dials waiting; those of making a pair of sockets.
     pub fn dial(&self) -> io::Result<Stream> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        let (ours, theirs) = crate::sys::socket::pair()?;
         let incoming = Incoming {
             socket: theirs,
             status: std::sync::Arc::new(StreamStatus::default()),
@@ -76,7 +75,7 @@ impl Description {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

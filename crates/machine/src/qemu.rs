@@ -212,7 +212,7 @@ impl Inner {
     fn remove_files(&self) {
         if self.config.console_path.is_none() {
             let _ = std::fs::remove_file(&self.console);
-            let _ = std::fs::remove_file(output::older(&self.console));
+            let _ = std::fs::remove_file(crate::console::older(&self.console));
         }
     }
 }

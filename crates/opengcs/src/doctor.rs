@@ -85,7 +85,10 @@ impl Report {
 pub fn examine(config: &Config) -> Report {
     let data_dir = config.data_dir();
     let environment = &config.environment;
-    let mut checks = vec![hypervisor(config), accelerated(config.acceleration)];
+    let mut checks = match crate::sys::hyper_v() {
+        Some(hyper_v) => vec![own_hypervisor(hyper_v)],
+        None => vec![hypervisor(config), accelerated(config.acceleration)],
+    };
     checks.extend(guest_files(config));
     checks.push(writable("data folder", data_dir));
     checks.push(writable("runtime folder", &environment.runtime_parent()));
@@ -97,8 +100,24 @@ pub fn examine(config: &Config) -> Report {
     }
 }
 
+const NAME_OF_HYPERVISOR: &str = "hypervisor";
+
+/// The hypervisor that the system itself has.
+fn own_hypervisor(found: opengcs_machine::Result<String>) -> Check {
+    match found {
+        Ok(found) => Check::good(NAME_OF_HYPERVISOR, found),
+        Err(error) => Check::with(
+            NAME_OF_HYPERVISOR,
+            Outcome::Bad,
+            error.to_string(),
+            "in an elevated PowerShell: Enable-WindowsOptionalFeature -Online -All -FeatureName \
+             Microsoft-Hyper-V, Containers",
+        ),
+    }
+}
+
 fn hypervisor(config: &Config) -> Check {
-    const NAME: &str = "hypervisor";
+    const NAME: &str = NAME_OF_HYPERVISOR;
     let hint = "install QEMU: the package is qemu-system-x86 on Debian and Ubuntu";
     let program = match &config.hypervisor {
         Some(path) => Some(path.clone()),

@@ -1,7 +1,20 @@
-//! What differs between hosts' operating systems: permissions of files and folders, free space.
+//! What differs between hosts' operating systems: permissions of files and folders, free space, and whether
+//! the system has a hypervisor of its own.
 
 use std::io;
 use std::path::Path;
+
+/// What is found of the system's own hypervisor; `None` where VMs are run by a program.
+pub(crate) fn hyper_v() -> Option<opengcs_machine::Result<String>> {
+    #[cfg(windows)]
+    {
+        Some(opengcs_machine::hcs::Host::new().examine())
+    }
+    #[cfg(not(windows))]
+    {
+        None
+    }
+}
 
 /// Lets everybody read the file and its owner write it.
 pub(crate) fn make_readable(path: &Path) -> io::Result<()> {

@@ -232,8 +232,9 @@ fn machine_error(what: impl Into<String>, error: opengcs_machine::Error) -> Erro
         _ => ErrorKind::Io,
     };
     // A message that says what to install needs no hint.
-    let not_installed =
-        error.kind() == Machine::NotInstalled && !error.to_string().contains("apt-get install");
+    let not_installed = error.kind() == Machine::NotInstalled
+        && !cfg!(windows)
+        && !error.to_string().contains("apt-get install");
     let error = Error::new(kind, what).caused_by(error);
     if not_installed {
         error.hint("install QEMU: the package is qemu-system-x86 on Debian and Ubuntu")

@@ -16,7 +16,8 @@ use std::time::Duration;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{oneshot, watch};
 
-use super::output::{ConsoleFile, Output};
+use super::output::Output;
+use crate::console::ConsoleFile;
 
 /// A running or ended QEMU.
 #[derive(Debug)]

@@ -10,11 +10,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::disks::{self, Disks};
-use super::output::ConsoleFile;
 use super::process::Process;
 use super::qmp::Qmp;
 use super::{Inner, Live, PROGRAM, command_line, stop, tsc_khz};
 use crate::config::Boot;
+use crate::console::ConsoleFile;
 use crate::disk::DiskSpec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{Event, State};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Inner, output};
+use super::Inner;
 use crate::machine::{Exit, ExitReason};
 use crate::state::{Event, State};
 
@@ -26,7 +26,7 @@ impl Inner {
         asked: bool,
     ) -> Exit {
         use std::os::unix::process::ExitStatusExt;
-        let panic = output::panic_message(&self.output.console());
+        let panic = crate::console::panic_message(&self.output.console());
         let reason = match (shutdown, status.and_then(|status| status.signal())) {
             (Some("guest-shutdown"), _) => ExitReason::PoweredOff,
             (Some("guest-reset" | "guest-panic"), _) => {

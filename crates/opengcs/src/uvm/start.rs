@@ -228,7 +228,8 @@ fn default_machine(config: MachineConfig) -> opengcs_machine::Result<Arc<dyn Mac
     Ok(Arc::new(opengcs_machine::qemu::Qemu::create(config)?))
 }
 
-#[cfg(not(target_os = "linux"))]
-fn default_machine(_: MachineConfig) -> opengcs_machine::Result<Arc<dyn Machine>> {
-    compile_error!("no backend for this system yet")
+#[cfg(windows)]
+fn default_machine(config: MachineConfig) -> opengcs_machine::Result<Arc<dyn Machine>> {
+    use opengcs_machine::hcs::{Hcs, Host};
+    Ok(Arc::new(Hcs::create(config, Host::new())?))
 }

@@ -44,6 +44,7 @@ fn judge(program: &str, arguments: &[&str]) -> String {
 }
 
 #[test]
+#[cfg_attr(not(unix), ignore = "its judges are programs of Linux")]
 fn sfdisk_fsck_and_mtools_find_what_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk.img");
