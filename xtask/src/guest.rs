@@ -63,7 +63,7 @@ pub(crate) fn boot_disk(data: &Path) -> Result<PathBuf> {
     run::run(
         std::process::Command::new(run::target_dir().join("debug/opengcs"))
             .args(["uvm", "build", "--agent"])
-            .arg(agent_file(musl_is_there()))
+            .arg(agent_file(run::ensure_target(MUSL).is_ok()))
             .arg("--output")
             .arg(&disk)
             .env("OPENGCS_DATA_DIR", data),
@@ -84,7 +84,7 @@ fn build_agent() -> Result<PathBuf> {
     let mut build = run::cargo();
     build.args(["build", "--quiet", "--package", "opengcs-agent"]);
     build.args(["--bin", "gcs", "--profile", "agent", "--target"]);
-    let musl = musl_is_there();
+    let musl = run::ensure_target(MUSL).is_ok();
     if musl {
         build.arg(MUSL);
     } else {
@@ -94,14 +94,4 @@ fn build_agent() -> Result<PathBuf> {
     }
     run::run(&mut build)?;
     Ok(agent_file(musl))
-}
-
-fn musl_is_there() -> bool {
-    let listed = || {
-        run::output(std::process::Command::new("rustup").args(["target", "list", "--installed"]))
-            .is_ok_and(|targets| targets.lines().any(|line| line == MUSL))
-    };
-    listed()
-        || run::run(std::process::Command::new("rustup").args(["target", "add", MUSL])).is_ok()
-            && listed()
 }

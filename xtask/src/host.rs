@@ -71,6 +71,9 @@ pub(crate) const PEERS: &[Tool] = &[
     tool("zstd", "zstd"),
 ];
 
+/// What programs for Windows are linked with.
+pub(crate) const WINDOWS: &[Tool] = &[tool("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64")];
+
 /// What the fuzz targets ask.
 pub(crate) const FUZZ: &[Tool] = &[tool("e2fsck", "e2fsprogs"), tool("c++", "g++")];
 
@@ -85,18 +88,23 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
+    install(&missing)
+}
+
+/// Installs packages of the distribution, saying so first.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if !run::installed("apt-get") {
         bail!(
             "these packages are needed and there is no apt-get to install them with: {}",
-            missing.join(" ")
+            packages.join(" ")
         );
     }
-    println!("installing what is not there yet: {}", missing.join(" "));
+    println!("installing what is not there yet: {}", packages.join(" "));
     run::run(apt().arg("update").arg("-qq"))?;
     run::run(
         apt()
             .args(["install", "-y", "-qq", "--no-install-recommends"])
-            .args(&missing),
+            .args(packages),
     )
 }
 

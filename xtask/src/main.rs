@@ -15,6 +15,7 @@ mod run;
 mod soak;
 mod test;
 mod tidy;
+mod windows;
 
 use std::process::ExitCode;
 
@@ -35,7 +36,7 @@ enum Task {
     /// Run every test, those that boot VMs included, and install what they need.
     Test(test::Options),
     /// Formatting, clippy, documentation and the house rules.
-    Check,
+    Check(check::Options),
     /// Only the house rules: crates on their floors, files of a readable size.
     Tidy,
     /// Measure against the outside world; prints a table and writes it as JSON.
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Demo => demo::run(),
         Task::Test(options) => test::run(&options),
-        Task::Check => check::run(),
+        Task::Check(options) => check::run(&options),
         Task::Tidy => tidy::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),

@@ -51,6 +51,18 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Fetches the standard library of another target when it is not there.
+pub(crate) fn ensure_target(target: &str) -> Result<()> {
+    let listed = || {
+        output(Command::new("rustup").args(["target", "list", "--installed"]))
+            .is_ok_and(|targets| targets.lines().any(|line| line == target))
+    };
+    if listed() || run(Command::new("rustup").args(["target", "add", target])).is_ok() && listed() {
+        return Ok(());
+    }
+    bail!("the Rust target {target} is not to be had")
+}
+
 /// Whether `program` is in `PATH` or in the system's own folders.
 pub(crate) fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

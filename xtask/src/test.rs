@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{guest, host, run};
+use crate::{guest, host, run, windows};
 
 /// What `cargo xtask test` is told.
 #[derive(Args)]
@@ -14,6 +14,9 @@ pub(crate) struct Options {
     /// Leave out the tests that boot a VM (the closing line says so).
     #[arg(long)]
     no_vm: bool,
+    /// Only the host side's tests for Windows, run by wine; installs what they need.
+    #[arg(long, conflicts_with = "no_vm")]
+    windows: bool,
     /// Only tests whose name contains this.
     filter: Option<String>,
 }
@@ -27,9 +30,15 @@ struct Count {
 
 /// Runs every test of the workspace and prints `N passed, N failed` last.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    host::ensure(host::TEST)?;
     let mut count = Count::default();
     let mut all_ran = true;
+    if options.windows {
+        for command in &mut windows::tests()? {
+            all_ran &= tests(command, options, &mut count)?;
+        }
+        return summary(&count, all_ran);
+    }
+    host::ensure(host::TEST)?;
     let mut host_tests = run::cargo();
     host_tests.args(["test", "--workspace", "--no-fail-fast"]);
     host_tests.args(["--exclude", "vmtest", "--exclude", "opengcs-machine"]);
@@ -55,11 +64,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         vm_tests.env("OPENGCS_TEST_CLI", run::target_dir().join("debug/opengcs"));
         all_ran &= tests(&mut vm_tests, options, &mut count)?;
     }
+    match windows::tests() {
+        Ok(commands) => {
+            for mut command in commands {
+                all_ran &= tests(&mut command, options, &mut count)?;
+            }
+        }
+        Err(error) => println!("left out: the tests for Windows under wine, because {error:#}"),
+    }
+    summary(&count, all_ran)
+}
+
+/// The closing line, and a failure if there was one.
+fn summary(count: &Count, all_ran: bool) -> Result<()> {
     let Count {
         passed,
         failed,
         ignored,
-    } = count;
+    } = *count;
     println!("{passed} passed, {failed} failed, {ignored} skipped");
     if failed > 0 {
         bail!("{failed} tests failed");

@@ -214,9 +214,14 @@ mod tests {
     fn causes_are_joined_once() {
         let system = io::Error::from_raw_os_error(2);
         let error = anyhow::Error::new(system).context("cannot open /x");
-        assert_eq!(
-            Told::of(error.as_ref()).line,
-            "cannot open /x: no such file or directory"
+        let line = Told::of(error.as_ref()).line;
+        // Windows has other words, in the language of its user.
+        if cfg!(unix) {
+            assert_eq!(line, "cannot open /x: no such file or directory");
+        }
+        assert!(
+            line.starts_with("cannot open /x: ") && !line.contains("os error"),
+            "{line}"
         );
         let inner = io::Error::other(Failure::new("it is torn").hint("mend it"));
         let error = anyhow::Error::new(inner).context("cannot read: it is torn");

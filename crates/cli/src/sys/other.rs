@@ -57,6 +57,12 @@ impl Terminal {
     }
 }
 
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Nothing was changed, and whoever drops it need not know.
+    }
+}
+
 /// Nobody tells here when the terminal has another size.
 pub(crate) struct Resized;
 

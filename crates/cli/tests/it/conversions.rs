@@ -342,6 +342,7 @@ fn corrupt_disk_files_leave_nothing() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "a shell and devices of Linux")]
 fn a_terminal_gets_no_data_and_a_closed_pipe_no_complaint() {
     let place = Place::new().with_layer();
     let output = std::process::Command::new("sh")
@@ -356,6 +357,7 @@ fn a_terminal_gets_no_data_and_a_closed_pipe_no_complaint() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "a shell and devices of Linux")]
 fn a_full_device_is_told() {
     let place = Place::new().with_layer();
     place.fails(
@@ -399,6 +401,7 @@ fn a_verity_tree_is_printed_and_inspected() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "devices of Linux")]
 fn what_is_no_tar_is_told_with_what_to_do() {
     let place = Place::new().with_layer();
     place.ok(&["tar2vhd", "-i", "layer.tar", "-o", "layer.vhdx"]);
@@ -429,6 +432,7 @@ fn what_is_no_tar_is_told_with_what_to_do() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "a shell and devices of Linux")]
 fn zeros_without_end_behind_a_tar_end() {
     let place = Place::new().with_layer();
     let output = std::process::Command::new("sh")

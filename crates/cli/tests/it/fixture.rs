@@ -8,6 +8,24 @@ use std::process::Output;
 
 use assert_cmd::Command;
 
+#[cfg(windows)]
+#[path = "../../../../xtask/windows/judge.rs"]
+mod linux;
+
+#[cfg(not(windows))]
+mod linux {
+    use std::ffi::OsStr;
+    use std::process::{Command, Output};
+
+    pub(super) fn output(program: &str, arguments: &[&OsStr]) -> std::io::Result<Output> {
+        Command::new(program).args(arguments).output()
+    }
+}
+
+/// The variables with a user's folders. Those of Unix would be wine's own.
+const TEMPORARY: &str = if cfg!(windows) { "TMP" } else { "TMPDIR" };
+const HOME: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+
 /// A fresh folder in which the program runs; everything of the user's environment is out of sight.
 pub(crate) struct Place {
     folder: tempfile::TempDir,
@@ -51,8 +69,8 @@ impl Place {
         command
             .current_dir(self.work())
             .env("OPENGCS_DATA_DIR", self.data())
-            .env("TMPDIR", self.folder.path().join("tmp"))
-            .env("HOME", self.folder.path())
+            .env(TEMPORARY, self.folder.path().join("tmp"))
+            .env(HOME, self.folder.path())
             .env_remove("OPENGCS_LOG")
             .env_remove("XDG_RUNTIME_DIR")
             .env_remove("XDG_DATA_HOME");
@@ -191,9 +209,7 @@ pub(crate) fn tar_names(bytes: &[u8]) -> Vec<String> {
 /// Runs a judge, which must be there and be content.
 #[track_caller]
 pub(crate) fn judge(program: &str, arguments: &[&OsStr]) -> String {
-    let output = std::process::Command::new(program)
-        .args(arguments)
-        .output()
+    let output = linux::output(program, arguments)
         .unwrap_or_else(|error| panic!("{program} is needed: {error}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
     assert!(output.status.success(), "{program}: {text}");

@@ -71,6 +71,7 @@ fn missing_and_broken_ones_are_named() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "devices of Linux")]
 fn what_can_be_no_disk_is_told_as_what_it_is() {
     let place = Place::new();
     place.fails(

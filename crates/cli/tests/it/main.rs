@@ -6,10 +6,12 @@ mod chain;
 mod conversions;
 mod doctor;
 mod fixture;
+#[cfg(unix)]
 mod full_disk;
 mod guest;
 mod help;
 mod inspect;
 mod run;
 mod scratch;
+#[cfg(unix)]
 mod signals;

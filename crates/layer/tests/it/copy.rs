@@ -1,6 +1,6 @@
 //! Copies of files: what they hold, what they keep, and when they are refused.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use opengcs_layer::{Control, CopyOptions, ErrorKind, Existing, copy_file, copy_file_with};
@@ -36,12 +36,12 @@ fn holes_stay_holes() {
     use std::os::unix::fs::{FileExt as _, MetadataExt as _};
     let dir = tempfile::tempdir().unwrap();
     let (src, dst) = (dir.path().join("src"), dir.path().join("dst"));
-    let file = File::create(&src).unwrap();
+    let file = fs::File::create(&src).unwrap();
     file.set_len(3 << 30).unwrap();
     file.write_all_at(&[1; 5000], 1 << 30).unwrap();
     file.write_all_at(&[2; 100], (2 << 30) + 77).unwrap();
     assert_eq!(copy_file(&src, &dst, false).unwrap(), 3 << 30);
-    let copy = File::open(&dst).unwrap();
+    let copy = fs::File::open(&dst).unwrap();
     assert_eq!(copy.metadata().unwrap().len(), 3 << 30);
     assert!(copy.metadata().unwrap().blocks() * 512 < 1 << 20);
     let mut bytes = [9; 5001];
@@ -148,7 +148,7 @@ fn copy_crosses_file_systems_with_its_holes() {
     let dir = tempfile::tempdir().unwrap();
     let other = tempfile::tempdir_in("/dev/shm").unwrap();
     let src = dir.path().join("src");
-    let file = File::create(&src).unwrap();
+    let file = fs::File::create(&src).unwrap();
     file.set_len(100 << 20).unwrap();
     file.write_all_at(&[1; 9000], 7 << 20).unwrap();
     file.write_all_at(&[2; 9000], (60 << 20) + 1).unwrap();

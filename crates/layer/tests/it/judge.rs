@@ -1,14 +1,25 @@
 //! Foreign judges. A missing one fails the test.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
+
+#[cfg(windows)]
+#[path = "../../../../xtask/windows/judge.rs"]
+mod linux;
+
+#[cfg(not(windows))]
+mod linux {
+    pub fn output(program: &str, arguments: &[&str]) -> std::io::Result<std::process::Output> {
+        std::process::Command::new(program)
+            .args(arguments)
+            .env("LC_ALL", "C")
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .output()
+    }
+}
 
 pub fn run(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program)
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .output()
+    linux::output(program, arguments)
         .unwrap_or_else(|error| panic!("{program} is needed and cannot be run: {error}"))
 }
 

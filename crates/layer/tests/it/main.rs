@@ -16,7 +16,9 @@ mod details;
 mod determinism;
 mod disks;
 mod faults;
+#[cfg(unix)]
 mod folders;
+#[cfg(unix)]
 mod foreign_tars;
 mod forge;
 mod fuzz_inputs;

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
+#[cfg(unix)]
 use std::process::{Command, Stdio};
 
 use opengcs_layer::{
@@ -104,6 +105,7 @@ fn folder_that_is_not_to_be_written_is_told() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
+#[cfg(unix)] // Windows keeps a folder whose files are open.
 #[test]
 fn folder_that_goes_away_midway_is_told() {
     let tar = sample();
@@ -171,8 +173,10 @@ fn reader_that_panics_leaves_nothing() {
     }
 }
 
+#[cfg(unix)]
 const CHILD: &str = "OPENGCS_PUBLICATION_TARGET";
 
+#[cfg(unix)]
 /// What a child process does: converts its standard input, and says how that went.
 #[allow(clippy::print_stdout, reason = "its parent reads it")]
 fn convert_as_child(target: &str) {
@@ -184,6 +188,7 @@ fn convert_as_child(target: &str) {
     }
 }
 
+#[cfg(unix)]
 /// This test again, in a process of its own, behind a shell's `prefix`.
 fn child(prefix: &str, format: Format, path: &Path) -> Command {
     let mut command = Command::new("sh");
@@ -199,6 +204,7 @@ fn child(prefix: &str, format: Format, path: &Path) -> Command {
     command
 }
 
+#[cfg(unix)]
 #[test]
 fn file_that_may_not_grow_or_is_killed_leaves_nothing() {
     if let Ok(target) = std::env::var(CHILD) {

@@ -1,0 +1,109 @@
+//! The host side for Windows: cross-built with mingw, looked at by clippy, and its tests run by wine.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{host, run};
+
+const TARGET: &str = "x86_64-pc-windows-gnu";
+const COMPILER: &str = "x86_64-w64-mingw32-gcc";
+
+/// The crates that run on Windows; the agent is Linux's, and `vmtest` boots VMs on the host.
+const CRATES: &[&str] = &[
+    "opengcs-ext4",
+    "opengcs-vhd",
+    "opengcs-bridge",
+    "opengcs-layer",
+    "opengcs-machine",
+    "opengcs",
+    "opengcs-cli",
+];
+
+/// Those whose integration tests wine runs.
+const INTEGRATION: &[&str] = &["opengcs-ext4", "opengcs-bridge", "opengcs-machine"];
+
+/// Debian keeps wine out of `PATH` when only its 64-bit half is installed.
+const WINE: &[&str] = &["/usr/lib/wine/wine64", "/usr/bin/wine64"];
+
+/// Clippy with `-Dwarnings` on the host side.
+pub(crate) fn check() -> Result<()> {
+    ensure_compiler()?;
+    let mut clippy = run::cargo();
+    clippy.args(["clippy", "--all-targets", "--target", TARGET]);
+    run::run(packages(&mut clippy, CRATES).args(["--", "-Dwarnings"]))
+}
+
+/// The `cargo test`s of the host side that wine runs.
+pub(crate) fn tests() -> Result<Vec<Command>> {
+    ensure_compiler()?;
+    let wine = ensure_wine()?;
+    let prefix = prefix(&wine)?;
+    let test = |kinds: &[&str], crates: &[&str]| {
+        let mut test = run::cargo();
+        test.args(["test", "--no-fail-fast", "--target", TARGET]);
+        packages(test.args(kinds), crates);
+        test.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", &wine);
+        test.env("WINEPREFIX", &prefix);
+        test.env("WINEDEBUG", "-all");
+        test
+    };
+    Ok(vec![
+        test(&["--lib", "--bins"], CRATES),
+        // The double of Hyper-V's library is an example.
+        test(&["--examples", "--test", "it"], INTEGRATION),
+    ])
+}
+
+fn packages<'a>(command: &'a mut Command, crates: &[&str]) -> &'a mut Command {
+    for name in crates {
+        command.args(["--package", name]);
+    }
+    command
+}
+
+fn ensure_compiler() -> Result<()> {
+    run::ensure_target(TARGET)?;
+    host::ensure(host::WINDOWS)
+}
+
+fn ensure_wine() -> Result<PathBuf> {
+    let find = || WINE.iter().map(PathBuf::from).find(|path| path.is_file());
+    if find().is_none() {
+        host::install(&["wine64"])?;
+    }
+    find().with_context(|| format!("wine64 is installed and in none of {}", WINE.join(", ")))
+}
+
+/// The folder that wine takes for a Windows machine, with the library that wine 8 lacks in it.
+fn prefix(wine: &Path) -> Result<PathBuf> {
+    let prefix = run::target_dir().join("wine");
+    let system = prefix.join("drive_c/windows/system32");
+    std::fs::create_dir_all(&prefix).with_context(|| format!("cannot create {prefix:?}"))?;
+    if !system.is_dir() {
+        // Neither a browser nor .NET is asked for: the tests need none.
+        let made = Command::new(wine)
+            .args(["wineboot", "--init"])
+            .env("WINEPREFIX", &prefix)
+            .env("WINEDEBUG", "-all")
+            .env("WINEDLLOVERRIDES", "mscoree=;mshtml=")
+            .env("DISPLAY", "")
+            .stdin(Stdio::null())
+            .status();
+        if !made.is_ok_and(|status| status.success()) || !system.is_dir() {
+            bail!(
+                "wine cannot make a Windows of its own in {}",
+                prefix.display()
+            );
+        }
+    }
+    let library = system.join("bcryptprimitives.dll");
+    if !library.is_file() {
+        let source = run::root().join("xtask/windows/bcryptprimitives.c");
+        let mut compile = Command::new(COMPILER);
+        compile.args(["-shared", "-Os", "-s", "-o"]).arg(&library);
+        run::run(compile.arg(&source).arg("-ladvapi32"))?;
+    }
+    Ok(prefix)
+}
