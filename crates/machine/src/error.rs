@@ -10,6 +10,8 @@ use std::path::Path;
 pub enum ErrorKind {
     /// The hypervisor's program is not on this host.
     NotInstalled,
+    /// The firmware that boots disks is not on this host.
+    NoFirmware,
     /// A value of the configuration cannot work.
     InvalidConfig,
     /// The machine did not come up.

@@ -53,7 +53,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The firmware that boots disks on this host.
 ///
 /// # Errors
-/// [`ErrorKind::NotInstalled`] where none is in the usual places; it says what to install.
+/// [`ErrorKind::NoFirmware`] where none is in the usual places.
 pub fn firmware() -> Result<PathBuf> {
     start::find_firmware(&start::FIRMWARE)
 }

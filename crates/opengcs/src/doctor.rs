@@ -100,6 +100,14 @@ pub fn examine(config: &Config) -> Report {
     }
 }
 
+/// What to do where there is no hypervisor.
+pub(crate) const INSTALL_QEMU: &str =
+    "install QEMU: the package is qemu-system-x86 on Debian and Ubuntu";
+
+/// What to do where nothing starts a boot disk.
+pub(crate) const INSTALL_FIRMWARE: &str = "install OVMF: the package is ovmf on Debian and Ubuntu; \
+     or take the boot disk away to boot from kernel and initrd";
+
 const NAME_OF_HYPERVISOR: &str = "hypervisor";
 
 /// The hypervisor that the system itself has.
@@ -118,7 +126,7 @@ fn own_hypervisor(found: opengcs_machine::Result<String>) -> Check {
 
 fn hypervisor(config: &Config) -> Check {
     const NAME: &str = NAME_OF_HYPERVISOR;
-    let hint = "install QEMU: the package is qemu-system-x86 on Debian and Ubuntu";
+    let hint = INSTALL_QEMU;
     let program = match &config.hypervisor {
         Some(path) => Some(path.clone()),
         None => in_path(&config.environment, "qemu-system-x86_64"),
@@ -222,12 +230,7 @@ fn firmware() -> Option<Check> {
     const NAME: &str = "firmware";
     Some(match opengcs_machine::qemu::firmware() {
         Ok(path) => Check::good(NAME, path.display().to_string()),
-        Err(error) => Check::with(
-            NAME,
-            Outcome::Bad,
-            error.to_string(),
-            "install the package ovmf, or take the boot disk away to boot from kernel and initrd",
-        ),
+        Err(error) => Check::with(NAME, Outcome::Bad, error.to_string(), INSTALL_FIRMWARE),
     })
 }
 

@@ -19,6 +19,7 @@ use opengcs_machine::{Description, Machine, State};
 use tokio::task::AbortHandle;
 
 use crate::config::{BootMode, Config};
+use crate::doctor::{INSTALL_FIRMWARE, INSTALL_QEMU};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime_dir::RuntimeDir;
 
@@ -222,7 +223,7 @@ impl fmt::Debug for UtilityVm {
 fn machine_error(what: impl Into<String>, error: opengcs_machine::Error) -> Error {
     use opengcs_machine::ErrorKind as Machine;
     let kind = match error.kind() {
-        Machine::NotInstalled | Machine::NotFound => ErrorKind::NotFound,
+        Machine::NotInstalled | Machine::NoFirmware | Machine::NotFound => ErrorKind::NotFound,
         Machine::InvalidConfig => ErrorKind::InvalidInput,
         Machine::StartFailed | Machine::GuestDied | Machine::WrongState => ErrorKind::MachineEnded,
         Machine::DiskInUse => ErrorKind::AlreadyAttached,
@@ -231,15 +232,16 @@ fn machine_error(what: impl Into<String>, error: opengcs_machine::Error) -> Erro
         Machine::TimedOut => ErrorKind::Timeout,
         _ => ErrorKind::Io,
     };
-    // A message that says what to install needs no hint.
-    let not_installed = error.kind() == Machine::NotInstalled
-        && !cfg!(windows)
-        && !error.to_string().contains("apt-get install");
+    let to_install = match error.kind() {
+        // Hyper-V's own errors say what to enable.
+        Machine::NotInstalled if !cfg!(windows) => Some(INSTALL_QEMU),
+        Machine::NoFirmware => Some(INSTALL_FIRMWARE),
+        _ => None,
+    };
     let error = Error::new(kind, what).caused_by(error);
-    if not_installed {
-        error.hint("install QEMU: the package is qemu-system-x86 on Debian and Ubuntu")
-    } else {
-        error
+    match to_install {
+        Some(hint) => error.hint(hint),
+        None => error,
     }
 }
 
