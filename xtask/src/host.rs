@@ -1,8 +1,9 @@
 //! Which programs of the distribution the tasks need, and how they come to a fresh machine.
 
+use std::fs;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::run;
 
@@ -76,6 +77,35 @@ pub(crate) const WINDOWS: &[Tool] = &[tool("x86_64-w64-mingw32-gcc", "gcc-mingw-
 
 /// What the fuzz targets ask.
 pub(crate) const FUZZ: &[Tool] = &[tool("e2fsck", "e2fsprogs"), tool("c++", "g++")];
+
+/// Whether images can be mounted in this host's kernel: by root, with loop devices. Tried with one.
+pub(crate) fn can_mount() -> Result<()> {
+    if run::output(Command::new("id").arg("-u"))?.trim() != "0" {
+        bail!("it takes root");
+    }
+    let folder = run::target_dir().join("can-mount");
+    let (image, at) = (folder.join("image"), folder.join("at"));
+    fs::create_dir_all(&at).with_context(|| format!("cannot make {}", at.display()))?;
+    let tried = || -> Result<()> {
+        fs::File::create(&image)?.set_len(4 << 20)?;
+        run::output(
+            Command::new("mke2fs")
+                .args(["-q", "-F", "-t", "ext4"])
+                .arg(&image),
+        )?;
+        run::output(
+            Command::new("mount")
+                .args(["-o", "loop,ro"])
+                .args([&image, &at]),
+        )
+        .context("no loop device can be mounted")?;
+        run::output(Command::new("umount").arg(&at))?;
+        Ok(())
+    };
+    let tried = tried();
+    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    tried
+}
 
 /// Installs the packages of the `tools` that are not there, saying so first.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {

@@ -42,8 +42,12 @@ impl std::fmt::Display for Compression {
     }
 }
 
-/// The most memory, in KiB, that an xz stream may ask for (`xz -9` asks for 65 MiB).
-const XZ_MEMORY_KIB: u32 = 256 * 1024;
+/// How far back a stream may reach, in MiB: it says how much of what it gave must be in memory, and
+/// that is memory besides all else that a conversion takes. It is what `zstd -d` grants unasked; `xz -9`
+/// needs half of it.
+const WINDOW_MIB: u32 = 128;
+/// The same for the xz decoder, which counts its other memory too.
+const XZ_MEMORY_KIB: u32 = (WINDOW_MIB + 1) * 1024;
 
 #[cfg(feature = "zstd")]
 type ZstdReader<R> = zstd::stream::read::Decoder<'static, Source<R>>;
@@ -161,11 +165,17 @@ fn explain(state: &source::State, compression: Compression, error: io::Error) ->
         return Error::io("cannot read the input", error);
     }
     let offset = state.consumed();
-    // What the zstd library says of frames that reach back more than 128 MiB.
-    if compression == Compression::Zstd && error.to_string().contains("too much memory") {
-        return Error::unsupported(
-            "the zstd input needs more memory to decode than is granted (compressed with --long?)",
-        )
+    // What the zstd library says, and what the xz decoder does.
+    let too_much = match compression {
+        Compression::Zstd => error.to_string().contains("too much memory"),
+        Compression::Xz => error.kind() == io::ErrorKind::OutOfMemory,
+        Compression::None | Compression::Gzip => false,
+    };
+    if too_much {
+        return Error::unsupported(format!(
+            "the {compression} input reaches back further than the {WINDOW_MIB} MiB that are granted \
+             (compress it with a smaller window or dictionary)"
+        ))
         .with_offset(offset);
     }
     if state.at_end() || error.kind() == io::ErrorKind::UnexpectedEof {
@@ -330,6 +340,26 @@ mod tests {
         input[last] ^= 1;
         input.push(7);
         assert!(read(&input).is_err());
+    }
+
+    /// An xz stream that says that it needs a dictionary of 2^27 or 2^28 bytes.
+    fn xz_with_dictionary(code: u8) -> Vec<u8> {
+        let mut input = xz(b"abc");
+        let filter = input.windows(2).position(|at| at == [0x21, 1]).unwrap();
+        input[filter + 2] = code;
+        let end = 12 + usize::from(input[12]) * 4;
+        let mut sum = flate2::Crc::new();
+        sum.update(&input[12..end]);
+        input[end..end + 4].copy_from_slice(&sum.sum().to_le_bytes());
+        input
+    }
+
+    #[test]
+    fn xz_may_ask_for_128_mebibytes_and_no_more() {
+        assert_eq!(inflate(&xz_with_dictionary(30)).unwrap().1, b"abc");
+        let error = inflate(&xz_with_dictionary(32)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("128 MiB"), "{error}");
     }
 
     #[test]

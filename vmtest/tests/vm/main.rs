@@ -14,6 +14,7 @@ mod exports;
 mod faults;
 mod fixture;
 mod identities;
+mod lookups;
 mod mounts;
 mod overlays;
 mod processes;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     trials.extend(tools::trials());
     trials.extend(roots::trials());
     trials.extend(walks::trials());
+    trials.extend(lookups::trials());
     trials.extend(soak::trials());
     trials.extend(starts::trials());
     trials.extend(endings::trials());
