@@ -149,4 +149,15 @@ impl OnDisk {
             Self::Copy(path) => path,
         }
     }
+
+    /// Calls a copy what the user knows it as.
+    pub(crate) fn named(&self, error: anyhow::Error) -> anyhow::Error {
+        match (self, error.downcast::<opengcs::layer::Error>()) {
+            (Self::Copy(path), Ok(error)) => {
+                error.with_path_shown_as(path, Path::new("stdin")).into()
+            }
+            (Self::Named(_), Ok(error)) => error.into(),
+            (_, Err(error)) => error,
+        }
+    }
 }

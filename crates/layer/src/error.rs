@@ -96,6 +96,16 @@ impl Error {
         self
     }
 
+    /// The same error, naming `shown` where it named `path`: for a file that stands for
+    /// something else, as a copy of what came through a pipe does.
+    #[must_use]
+    pub fn with_path_shown_as(mut self, path: &Path, shown: &Path) -> Self {
+        if self.path() == Some(path) {
+            self.inner.path = Some(shown.to_path_buf());
+        }
+        self
+    }
+
     /// Names the tar entry and the byte in the tar where its header starts,
     /// unless they are named already.
     #[must_use]

@@ -130,7 +130,7 @@ impl Vhd2Tar {
                     Some(stdin) => input::OnDisk::spool(stdin)?,
                     None => input::OnDisk::Named(from),
                 };
-                export(disk.path(), target.as_deref(), &options)
+                export(disk.path(), target.as_deref(), &options).map_err(|error| disk.named(error))
             })
             .await?;
         drop(progress);

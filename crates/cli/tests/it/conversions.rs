@@ -338,6 +338,9 @@ fn corrupt_disk_files_leave_nothing() {
     ] {
         place.fails(&["vhd2tar", name, "-o", "b.tar"], 1, &[name]);
         place.fails(&["vhd2tar", name], 1, &[name]);
+        let mut piped = place.opengcs(["vhd2tar", "-", "-o", "b.tar"]);
+        piped.pipe_stdin(place.path(name)).unwrap();
+        place.fails_as(&mut piped, 1, &["opengcs: stdin: "]);
     }
 }
 

@@ -1,5 +1,7 @@
 //! PAX records: `LENGTH KEY=VALUE\n`, and what their values mean.
 
+use std::borrow::Cow;
+
 use opengcs_ext4::Timestamp;
 
 /// Splits a PAX header's content into keys and values.
@@ -72,16 +74,16 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 /// Reads a time: a decimal number of seconds, perhaps negative, perhaps with a
-/// fraction, of which nine digits count.
+/// fraction, of which nine digits count, or as Python's tarfile writes very small
+/// and very large ones: `5e-05`.
 pub(super) fn time(text: &[u8]) -> Option<Timestamp> {
     let (negative, digits) = match text.split_first()? {
         (b'-', rest) => (true, rest),
         (b'+', rest) => (false, rest),
         _ => (false, text),
     };
-    let mut parts = digits.splitn(2, |byte| *byte == b'.');
-    let whole = parts.next()?;
-    let fraction = parts.next().unwrap_or_default();
+    let digits = without_exponent(digits)?;
+    let (whole, fraction) = at_point(&digits);
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
@@ -117,6 +119,42 @@ pub(super) fn time(text: &[u8]) -> Option<Timestamp> {
             },
         }
     })
+}
+
+/// What stands before and behind the decimal point.
+fn at_point(digits: &[u8]) -> (&[u8], &[u8]) {
+    let mut parts = digits.splitn(2, |byte| *byte == b'.');
+    let whole = parts.next().unwrap_or_default();
+    (whole, parts.next().unwrap_or_default())
+}
+
+/// The same number, its decimal point where the exponent says.
+fn without_exponent(digits: &[u8]) -> Option<Cow<'_, [u8]>> {
+    /// No double has a larger one.
+    const MOST: usize = 400;
+    let mut parts = digits.splitn(2, |byte| *byte == b'e');
+    let number = parts.next()?;
+    let Some(exponent) = parts.next() else {
+        return Some(Cow::Borrowed(digits));
+    };
+    let (down, exponent) = match exponent.split_first()? {
+        (b'-', rest) => (true, rest),
+        (b'+', rest) => (false, rest),
+        _ => (false, exponent),
+    };
+    let shift = usize::try_from(decimal(exponent)?).ok()?;
+    let (whole, fraction) = at_point(number);
+    if shift > MOST || whole.is_empty() {
+        return None;
+    }
+    let zeros = vec![b'0'; shift];
+    let (all, point) = if down {
+        ([&zeros, whole, fraction].concat(), whole.len())
+    } else {
+        ([whole, fraction, &zeros].concat(), whole.len() + shift)
+    };
+    let (whole, fraction) = all.split_at_checked(point)?;
+    Some(Cow::Owned([whole, b".", fraction].concat()))
 }
 
 /// Writes a time so that [`time`] reads it back.
@@ -234,6 +272,11 @@ mod tests {
         assert_eq!(time(b"-0.000000001"), Some(at(-1, 999_999_999)));
         assert_eq!(time(b"-7"), Some(at(-7, 0)));
         assert_eq!(time(b"1.1234567899"), Some(at(1, 123_456_789)));
+        assert_eq!(time(b"5e-05"), Some(at(0, 50_000)));
+        assert_eq!(time(b"-1e-09"), Some(at(-1, 999_999_999)));
+        assert_eq!(time(b"-1.5e-320"), Some(at(-1, 999_999_999)));
+        assert_eq!(time(b"1.25e+1"), Some(at(12, 500_000_000)));
+        assert_eq!(time(b"1e+16"), Some(at(10_000_000_000_000_000, 0)));
         for bad in [
             &b""[..],
             b".",
@@ -242,6 +285,17 @@ mod tests {
             b"1.2.3",
             b"0x10",
             b"99999999999999999999",
+            b"1e",
+            b"1e-",
+            b"e5",
+            b"1e5.5",
+            b"1e1e1",
+            b"1.2.3e1",
+            b"1e20",
+            b"1e99999999999999999999",
+            b"1e4000000000",
+            b"inf",
+            b"nan",
         ] {
             assert_eq!(time(bad), None);
         }
