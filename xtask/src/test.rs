@@ -17,6 +17,9 @@ pub(crate) struct Options {
     /// Only the host side's tests for Windows, run by wine; installs what they need.
     #[arg(long, conflicts_with = "no_vm")]
     windows: bool,
+    /// Carry 10 GiB each way through the processes of a VM instead of some MiB.
+    #[arg(long, conflicts_with_all = ["no_vm", "windows"])]
+    long: bool,
     /// Only tests whose name contains this.
     filter: Option<String>,
 }
@@ -63,6 +66,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         vm_tests.env("OPENGCS_TEST_MODULES", data.join("modules"));
         vm_tests.env("OPENGCS_TEST_CONTAINERS_INITRD", guest::CONTAINERS_INITRD);
         vm_tests.env("OPENGCS_TEST_CLI", run::target_dir().join("debug/opengcs"));
+        if options.long {
+            vm_tests.env("OPENGCS_TEST_STREAM_MIB", "640");
+        }
         all_ran &= tests(&mut vm_tests, options, &[], &mut count)?;
     }
     match windows::tests() {

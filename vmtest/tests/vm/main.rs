@@ -21,6 +21,7 @@ mod processes;
 mod roots;
 mod soak;
 mod starts;
+mod streams;
 mod tools;
 mod verity;
 mod walks;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     let mut trials = Vec::new();
     trials.extend(processes::trials());
+    trials.extend(streams::trials());
     trials.extend(identities::trials());
     trials.extend(containers::trials());
     trials.extend(disks::trials());
