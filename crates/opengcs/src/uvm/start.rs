@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use opengcs_bridge::{BRIDGE_PORT, ENTROPY_PORT, FIRST_STDIO_PORT, LOG_PORT};
-use opengcs_machine::{Machine, MachineConfig, Port};
+use opengcs_machine::{ErrorKind as MachineError, Machine, MachineConfig, Port};
 
 use super::disks::Disks;
 use super::link::{self, Link, LinkState};
@@ -92,8 +92,20 @@ impl UtilityVm {
         };
         // From here on a return, or a dropped future, ends the machine by dropping `vm`.
         vm.serve().map_err(&failed)?;
+        let powered_on = match vm.inner.machine.power_on().await {
+            // Nothing has run, so nothing is recorded that says more.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    MachineError::NotInstalled | MachineError::NoFirmware
+                ) =>
+            {
+                return Err(failed(error));
+            }
+            other => other.map_err(&failed),
+        };
         let came_up = async {
-            vm.inner.machine.power_on().await.map_err(&failed)?;
+            powered_on?;
             vm.inner.marks.mark("machine up");
             vm.connected().await?;
             vm.add_configured_disks().await
