@@ -36,9 +36,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut count = Count::default();
     let mut all_ran = true;
     if options.windows {
-        for command in &mut windows::tests()? {
-            all_ran &= tests(command, options, &[], &mut count)?;
-        }
+        all_ran &= tests_for_windows(windows::lane()?, options, &mut count)?;
         return summary(&count, all_ran);
     }
     host::ensure(host::TEST)?;
@@ -71,12 +69,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         all_ran &= tests(&mut vm_tests, options, &[], &mut count)?;
     }
-    match windows::tests() {
-        Ok(commands) => {
-            for mut command in commands {
-                all_ran &= tests(&mut command, options, &[], &mut count)?;
-            }
-        }
+    match windows::lane() {
+        Ok(lane) => all_ran &= tests_for_windows(lane, options, &mut count)?,
         Err(error) => println!("left out: the tests for Windows under wine, because {error:#}"),
     }
     summary(&count, all_ran)
@@ -120,6 +114,19 @@ fn tests_that_mount(options: &Options, count: &mut Count) -> Result<bool> {
     let mut more = Count::default();
     let all_ran = tests(&mut mounting, options, &["--ignored"], &mut more)?;
     count.take_up(&more);
+    Ok(all_ran)
+}
+
+fn tests_for_windows(
+    mut lane: windows::Lane,
+    options: &Options,
+    count: &mut Count,
+) -> Result<bool> {
+    run::run(&mut lane.double)?;
+    let mut all_ran = true;
+    for command in &mut lane.tests {
+        all_ran &= tests(command, options, &[], count)?;
+    }
     Ok(all_ran)
 }
 
