@@ -304,12 +304,13 @@ impl Inner {
         let first = self.exit.send_if_modified(|slot| {
             let first = slot.is_none();
             if first {
+                // Whoever hears of the end finds the state that goes with it.
+                let _ = self.advance(Event::ProcessEnded);
                 *slot = Some(Exit { reason, stderr });
             }
             first
         });
         if first {
-            let _ = self.advance(Event::ProcessEnded);
             if let Some(system) = &*self.slot() {
                 system.give_up();
             }

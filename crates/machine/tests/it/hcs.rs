@@ -210,6 +210,13 @@ async fn the_console_is_recorded_and_a_panic_on_it_told() {
     assert!(place.machine.stderr_tail().contains("UnexpectedExit"));
     let path = place.machine.console();
     drop(place.machine);
+    // The file goes when the task that records has let go of it.
+    for _ in 0..500 {
+        if !path.exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert!(!path.exists());
 }
 
