@@ -10,6 +10,7 @@ mod containers;
 mod dirty;
 mod disks;
 mod endings;
+mod examples;
 mod exports;
 mod faults;
 mod fixture;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     trials.extend(faults::trials());
     trials.extend(boot_disk::trials());
     trials.extend(command_line::trials());
+    trials.extend(examples::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The shared VMs must end as every other: asked, and leaving nothing.
     if let Err(error) = fixture::stop_shared_vms() {
