@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::{host, run};
+use crate::{dist, host, run};
 
 const MUSL: &str = "x86_64-unknown-linux-musl";
 const GLIBC: &str = "x86_64-unknown-linux-gnu";
@@ -72,26 +72,49 @@ pub(crate) fn boot_disk(data: &Path) -> Result<PathBuf> {
 }
 
 fn agent_file(musl: bool) -> PathBuf {
-    let target = if musl { MUSL } else { GLIBC };
-    run::target_dir().join(target).join("agent/gcs")
+    agent_file_in(&run::target_dir(), musl)
+}
+
+fn agent_file_in(target: &Path, musl: bool) -> PathBuf {
+    let triple = if musl { MUSL } else { GLIBC };
+    target.join(triple).join("agent/gcs")
+}
+
+/// The command line as the tests build it, and the agent.
+pub(crate) fn programs() -> Result<dist::Programs> {
+    run::run(run::cargo().args(["build", "--quiet", "--package", "opengcs-cli"]))?;
+    Ok(dist::Programs {
+        opengcs: run::target_dir().join("debug/opengcs"),
+        agent: build_agent()?,
+    })
 }
 
 /// Builds the agent as one static program and returns its path.
+fn build_agent() -> Result<PathBuf> {
+    build_agent_in(&run::target_dir(), "")
+}
+
+/// The same in another target folder, with more flags for the compiler.
 ///
 /// The musl target is fetched when it is not there. Where it is not to be had, glibc is linked
 /// statically instead, which is larger and does the same.
-fn build_agent() -> Result<PathBuf> {
+pub(crate) fn build_agent_in(target: &Path, flags: &str) -> Result<PathBuf> {
     let mut build = run::cargo();
     build.args(["build", "--quiet", "--package", "opengcs-agent"]);
-    build.args(["--bin", "gcs", "--profile", "agent", "--target"]);
+    build.args(["--bin", "gcs", "--profile", "agent", "--target-dir"]);
+    build.arg(target).arg("--target");
     let musl = run::ensure_target(MUSL).is_ok();
+    let mut flags = flags.to_owned();
     if musl {
         build.arg(MUSL);
     } else {
         println!("the target {MUSL} is not to be had: linking the agent with static glibc");
         build.arg(GLIBC);
-        build.env("RUSTFLAGS", "-C target-feature=+crt-static");
+        flags.push_str(" -C target-feature=+crt-static");
+    }
+    if !flags.is_empty() {
+        build.env("RUSTFLAGS", flags.trim());
     }
     run::run(&mut build)?;
-    Ok(agent_file(musl))
+    Ok(agent_file_in(target, musl))
 }

@@ -72,6 +72,25 @@ pub(crate) const PEERS: &[Tool] = &[
     tool("zstd", "zstd"),
 ];
 
+/// What packages are made with.
+pub(crate) const DIST: &[Tool] = &[
+    tool("dpkg-deb", "dpkg"),
+    tool("tar", "tar"),
+    tool("gzip", "gzip"),
+    tool("strip", "binutils"),
+    tool("objdump", "binutils"),
+    tool("git", "git"),
+];
+
+/// What a clean Debian is made with, to try the package in.
+pub(crate) const CLEAN_ROOT: &[Tool] = &[
+    tool("mmdebstrap", "mmdebstrap"),
+    tool(
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+    ),
+];
+
 /// What programs for Windows are linked with.
 pub(crate) const WINDOWS: &[Tool] = &[tool("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64")];
 
@@ -80,7 +99,7 @@ pub(crate) const FUZZ: &[Tool] = &[tool("e2fsck", "e2fsprogs"), tool("c++", "g++
 
 /// Whether images can be mounted in this host's kernel: by root, with loop devices. Tried with one.
 pub(crate) fn can_mount() -> Result<()> {
-    if run::output(Command::new("id").arg("-u"))?.trim() != "0" {
+    if !is_root() {
         bail!("it takes root");
     }
     let folder = run::target_dir().join("can-mount");
@@ -163,6 +182,7 @@ pub(crate) fn ensure_package_lists() -> Result<()> {
     run::run(apt().arg("update").arg("-qq"))
 }
 
-fn is_root() -> bool {
+/// Whether this process may do everything.
+pub(crate) fn is_root() -> bool {
     run::output(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0")
 }

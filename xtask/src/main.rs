@@ -8,6 +8,7 @@
 mod bench;
 mod check;
 mod demo;
+mod dist;
 mod fuzz;
 mod guest;
 mod host;
@@ -45,6 +46,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Add and remove disks, thousands of times, and fail when anything grows.
     Soak(soak::Options),
+    /// Make the packages for others: a tarball and a `.deb`, in `target/packages`.
+    Dist(dist::Options),
     /// Prepare kernel, agent and initrd in `target/guest`, as `demo` and `test` do.
     Guest,
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Soak(options) => soak::run(&options),
+        Task::Dist(options) => dist::run(&options),
         Task::Guest => guest::prepare().map(drop),
     };
     match result {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{guest, host, run, windows};
+use crate::{dist, guest, host, run, windows};
 
 /// What `cargo xtask test` is told.
 #[derive(Args)]
@@ -68,6 +68,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             vm_tests.env("OPENGCS_TEST_STREAM_MIB", "640");
         }
         all_ran &= tests(&mut vm_tests, options, &[], &mut count)?;
+        if options.filter.is_none() {
+            packages(&mut count);
+        }
     }
     match windows::lane() {
         Ok(lane) => all_ran &= tests_for_windows(lane, options, &mut count)?,
@@ -115,6 +118,18 @@ fn tests_that_mount(options: &Options, count: &mut Count) -> Result<bool> {
     let all_ran = tests(&mut mounting, options, &["--ignored"], &mut more)?;
     count.take_up(&more);
     Ok(all_ran)
+}
+
+/// Installs the packages into a clean Debian and uses them there, as one test.
+fn packages(count: &mut Count) {
+    match dist::trial() {
+        Ok(true) => count.passed += 1,
+        Ok(false) => {}
+        Err(error) => {
+            println!("the packages do not work: {error:#}");
+            count.failed += 1;
+        }
+    }
 }
 
 fn tests_for_windows(

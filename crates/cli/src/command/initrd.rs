@@ -50,7 +50,8 @@ struct Build {
 /// What a guest is made of, on the command line.
 #[derive(Debug, Args)]
 pub(crate) struct Parts {
-    /// The agent, a static program; by default `gcs` beside this program or in the data folder
+    /// The agent, a static program; by default `gcs` beside this program, in ../lib/opengcs from
+    /// there, or in the data folder
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
     /// A static busybox; by default the host's, else one is downloaded through apt

@@ -11,7 +11,8 @@ use crate::guest::package;
 /// The agent's file name.
 const AGENT: &str = "gcs";
 
-/// Finds the agent: the given path, else `gcs` beside this program, else `gcs` in the data folder.
+/// Finds the agent: the given path, else `gcs` beside this program, else `../lib/opengcs/gcs` from there
+/// (where packages put it), else `gcs` in the data folder.
 ///
 /// # Errors
 /// It is in none of them.
@@ -26,10 +27,8 @@ pub fn agent_path(given: Option<&Path>, data_dir: &Path) -> Result<PathBuf> {
             )))
         };
     }
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|program| Some(program.parent()?.join(AGENT)));
-    let places: Vec<PathBuf> = beside.into_iter().chain([data_dir.join(AGENT)]).collect();
+    let program = std::env::current_exe().ok();
+    let places = agent_places(program.as_deref(), data_dir);
     // A debug build beside this program is linked dynamically: only one that could run counts.
     if let Some(found) = places
         .iter()
@@ -49,6 +48,20 @@ pub fn agent_path(given: Option<&Path>, data_dir: &Path) -> Result<PathBuf> {
         "build it with `cargo build -p opengcs-agent --profile agent --target \
          x86_64-unknown-linux-musl` and give its path",
     ))
+}
+
+/// Where the agent is looked for, for a program at this path.
+fn agent_places(program: Option<&Path>, data_dir: &Path) -> Vec<PathBuf> {
+    let folder = program.and_then(Path::parent);
+    let beside = folder.map(|folder| folder.join(AGENT));
+    let installed = folder
+        .and_then(Path::parent)
+        .map(|prefix| prefix.join("lib/opengcs").join(AGENT));
+    beside
+        .into_iter()
+        .chain(installed)
+        .chain([data_dir.join(AGENT)])
+        .collect()
 }
 
 /// Finds a static busybox: the given path, else the data folder's, else the host's, else the
@@ -255,3 +268,19 @@ const USUAL: &[&str] = &[
     "yes",
     "zcat",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installed_program_finds_the_agent_of_its_package() {
+        let places = agent_places(Some(Path::new("/usr/bin/opengcs")), Path::new("/data"));
+        let wanted = ["/usr/bin/gcs", "/usr/lib/opengcs/gcs", "/data/gcs"].map(PathBuf::from);
+        assert_eq!(places, wanted);
+        assert_eq!(
+            agent_places(None, Path::new("/data")),
+            [PathBuf::from("/data/gcs")]
+        );
+    }
+}
