@@ -3,6 +3,7 @@
 use clap::{Args, Parser};
 
 use crate::command::Command;
+use crate::logging::LogFormat;
 
 /// What `opengcs` is told.
 #[derive(Debug, Parser)]
@@ -44,7 +45,10 @@ pub(crate) struct Common {
     /// Say more about what is done, on stderr: -v for steps, -vv for details, -vvv for everything
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
-    /// Show no progress and no closing line, only results and errors
+    /// Show no progress, no warnings and no closing line, only results and errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+    /// The form of what -v shows; by default text, with --json json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
 }

@@ -68,6 +68,6 @@ impl Command {
 /// Says which options were passed over.
 fn note_warnings(config: &Config) {
     for warning in &config.options.warnings {
-        output::note(format_args!("opengcs: warning: {warning}"));
+        output::warn(None, &warning.to_string());
     }
 }

@@ -7,6 +7,8 @@ use anyhow::{Result, anyhow};
 use opengcs::Environment;
 
 use crate::arguments::Common;
+use crate::events;
+use crate::progress::Shown;
 use crate::signals::{Stop, Stopped};
 
 /// How long work that was told to stop may take to clean up behind itself.
@@ -20,8 +22,8 @@ pub(crate) struct Context {
     pub(crate) stop: Stop,
     /// Whether only results and errors are shown.
     pub(crate) quiet: bool,
-    /// Whether work that takes time is shown as it goes.
-    pub(crate) progress: bool,
+    /// Where work that takes time is shown as it goes.
+    pub(crate) shown: Shown,
 }
 
 impl Context {
@@ -31,7 +33,15 @@ impl Context {
             environment: Environment::process(),
             stop: Stop::watch(),
             quiet: common.quiet,
-            progress: !common.quiet && std::io::stderr().is_terminal(),
+            shown: if common.quiet {
+                Shown::Nowhere
+            } else if events::on() {
+                Shown::Events
+            } else if std::io::stderr().is_terminal() {
+                Shown::Bar
+            } else {
+                Shown::Nowhere
+            },
         }
     }
 

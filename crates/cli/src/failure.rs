@@ -7,7 +7,8 @@ use std::io;
 use anyhow::Result;
 
 use crate::context::Context;
-use crate::output;
+use crate::events::{self, Event};
+use crate::output::{self, CYAN, RED, paint};
 
 /// Something failed.
 pub(crate) const FAILED: u8 = 1;
@@ -75,17 +76,20 @@ pub(crate) fn exit_code(result: &Result<u8>, context: &Context, own: u8, verbose
         Err(error) => error,
     };
     if let Some(signal) = context.stop.signal() {
-        output::note(format_args!("opengcs: stopped by {}", signal_name(signal)));
-        return 128_u8.saturating_add(signal);
+        let code = 128_u8.saturating_add(signal);
+        let line = format!("stopped by {}", signal_name(signal));
+        Told::line(line).tell(code, false);
+        return code;
     }
     if output::is_broken() {
         return BROKEN_PIPE;
     }
-    tell(error, verbose);
     let coded = error.downcast_ref::<Code>().map(|code| code.0);
-    coded
+    let code = coded
         .or_else(|| error.downcast_ref::<Failure>()?.code)
-        .unwrap_or(own)
+        .unwrap_or(own);
+    tell(error, code, verbose);
+    code
 }
 
 fn signal_name(signal: u8) -> &'static str {
@@ -97,22 +101,23 @@ fn signal_name(signal: u8) -> &'static str {
     }
 }
 
-/// Prints a failure on stderr.
-pub(crate) fn tell(error: &anyhow::Error, verbose: bool) {
-    let told = Told::of(error.as_ref());
-    output::note(format_args!("opengcs: {}", told.line));
-    if let Some(hint) = &told.hint {
-        output::note(format_args!("hint: {hint}"));
+/// Tells a failure on stderr.
+pub(crate) fn tell(error: &anyhow::Error, code: u8, verbose: bool) {
+    Told::of(error.as_ref()).tell(code, verbose);
+}
+
+/// Tells that the command line makes no sense, in the words of its parser.
+pub(crate) fn tell_usage(error: &clap::Error) {
+    let text = error.to_string();
+    let mut parts = text.split("\n\n");
+    let line = parts.next().unwrap_or_default();
+    let hint = parts.next().filter(|part| part.starts_with("  tip: "));
+    Told {
+        line: one_line(line.trim_start_matches("error: ")),
+        hint: hint.map(|hint| one_line(hint.trim_start_matches("  tip: "))),
+        detail: None,
     }
-    if let Some(detail) = &told.detail {
-        if verbose {
-            output::note(format_args!("{}", detail.trim_end()));
-        } else if told.hint.is_none() {
-            output::note(format_args!(
-                "hint: the same with -v shows what the VM said before"
-            ));
-        }
-    }
+    .tell(USAGE, false);
 }
 
 /// A failure and its causes as they are shown.
@@ -124,6 +129,41 @@ struct Told {
 }
 
 impl Told {
+    /// A failure without causes.
+    fn line(line: String) -> Self {
+        Self {
+            line,
+            ..Self::default()
+        }
+    }
+
+    fn tell(&self, code: u8, verbose: bool) {
+        if events::on() {
+            let error = Event::Error {
+                message: &self.line,
+                hint: self.hint.as_deref(),
+                exit_code: code,
+                detail: self.detail.as_deref().filter(|_| verbose),
+            };
+            error.tell();
+            return;
+        }
+        let name = paint(RED, "opengcs:");
+        output::line(format_args!("{name} {}", self.line));
+        let unseen = self.detail.is_some() && !verbose;
+        let hint = self
+            .hint
+            .as_deref()
+            .or_else(|| unseen.then_some("the same with -v shows what the VM said before"));
+        if let Some(hint) = hint {
+            let word = paint(CYAN, "hint:");
+            output::line(format_args!("{word} {hint}"));
+        }
+        if let Some(detail) = self.detail.as_deref().filter(|_| verbose) {
+            output::line(format_args!("{}", detail.trim_end()));
+        }
+    }
+
     fn of(error: &(dyn StdError + 'static)) -> Self {
         let mut told = Self::default();
         let mut next = Some(error);

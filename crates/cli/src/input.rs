@@ -116,7 +116,7 @@ pub(crate) enum OnDisk {
 
 impl OnDisk {
     /// Takes all of a stream; zeros become holes.
-    pub(crate) fn spool(mut input: Input) -> Result<Self> {
+    pub(crate) fn spool(mut input: Input, moved: impl Fn()) -> Result<Self> {
         const CHUNK: usize = 64 << 10;
         let what = "cannot keep what comes from stdin in a temporary file";
         let mut file = tempfile::NamedTempFile::new().context(what)?;
@@ -132,6 +132,7 @@ impl OnDisk {
                 break;
             }
             length += u64::try_from(count).unwrap_or_default();
+            moved();
             if chunk.iter().all(|byte| *byte == 0) {
                 file.seek(io::SeekFrom::Start(length)).context(what)?;
             } else {

@@ -1,13 +1,24 @@
-//! Which of the program's own records are shown on stderr.
+//! Which of the program's own records are shown on stderr, and in which form.
 
+use std::io::{self, Write};
+
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::Common;
+use crate::{events, output, progress};
 
 /// Overrides `-v`, in the words of `tracing-subscriber`: `debug`, or `opengcs_machine=trace`.
 const VARIABLE: &str = "OPENGCS_LOG";
 
-/// Starts to show records as `-v`, `-q` and `OPENGCS_LOG` say.
+/// The form of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Starts to show records as `-v`, `--log-format` and `OPENGCS_LOG` say.
 pub(crate) fn start(common: &Common) {
     let usual = match common.verbose {
         0 => "error",
@@ -21,16 +32,39 @@ pub(crate) fn start(common: &Common) {
     let filter = match asked.as_deref().map(EnvFilter::try_new) {
         Some(Ok(filter)) => filter,
         Some(Err(error)) => {
-            crate::output::note(format_args!("opengcs: {VARIABLE} is ignored: {error}"));
+            output::warn(None, &format!("{VARIABLE} is ignored: {error}"));
             EnvFilter::new(usual)
         }
         None => EnvFilter::new(usual),
     };
+    // Where events are told, every line is JSON, unless asked otherwise.
+    let usual = if events::on() {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    };
     let shown = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(crate::output::stderr_colours())
-        .with_target(common.verbose > 1)
-        .try_init();
+        .with_writer(|| Aside)
+        .with_ansi(output::stderr_colours())
+        .with_target(common.verbose > 1);
+    let shown = match common.log_format.unwrap_or(usual) {
+        LogFormat::Text => shown.try_init(),
+        LogFormat::Json => shown.json().try_init(),
+    };
     debug_assert!(shown.is_ok(), "logging is started once");
+}
+
+/// Stderr, beside a line that changes. Records come whole.
+struct Aside;
+
+impl Write for Aside {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        progress::aside(|| io::stderr().lock().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

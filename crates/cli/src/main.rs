@@ -7,6 +7,7 @@ mod arguments;
 mod command;
 mod context;
 mod disk_format;
+mod events;
 mod failure;
 mod input;
 mod logging;
@@ -22,7 +23,7 @@ mod warnings;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use arguments::Arguments;
 use context::Context;
@@ -31,17 +32,9 @@ use context::Context;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help goes to stdout and errors to stderr; nobody is left to tell when that fails.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() {
-                failure::USAGE
-            } else {
-                0
-            });
-        }
+        Err(error) => return ExitCode::from(not_understood(&error)),
     };
     logging::start(&arguments.common);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -51,7 +44,8 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            failure::tell(&anyhow::Error::new(error).context("cannot start"), false);
+            let error = anyhow::Error::new(error).context("cannot start");
+            failure::tell(&error, failure::FAILED, false);
             return ExitCode::FAILURE;
         }
     };
@@ -66,4 +60,37 @@ fn main() -> ExitCode {
     // for any longer.
     runtime.shutdown_timeout(PATIENCE);
     ExitCode::from(code)
+}
+
+/// Reads the command line. Events are told from here on if the command is asked for JSON.
+fn parse() -> Result<Arguments, clap::Error> {
+    let mut command = Arguments::command();
+    let found = command.try_get_matches_from_mut(std::env::args_os())?;
+    let mut last = &found;
+    while let Some((_, below)) = last.subcommand() {
+        last = below;
+    }
+    // Not every command has it.
+    if let Ok(Some(true)) = last.try_get_one("json") {
+        events::begin();
+    }
+    Arguments::from_arg_matches(&found).map_err(|error| error.format(&mut command))
+}
+
+/// Tells why, and returns the exit code. Asking for help is no failure.
+fn not_understood(error: &clap::Error) -> u8 {
+    if !error.use_stderr() {
+        // It goes to stdout; nobody is left to tell when that fails.
+        let _ = error.print();
+        return 0;
+    }
+    // What was not understood may hold the word anywhere, but not among a program's own arguments.
+    let mut words = std::env::args_os().take_while(|word| word != "--");
+    if words.any(|word| word == "--json") {
+        events::begin();
+        failure::tell_usage(error);
+    } else {
+        let _ = error.print();
+    }
+    failure::USAGE
 }

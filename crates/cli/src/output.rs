@@ -4,19 +4,22 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::events::{self, Event};
 use crate::failure::Failure;
-use crate::sys;
+use crate::signals::Stopped;
+use crate::{progress, sys};
 
 /// Whether stdout's reader has gone.
 static BROKEN: AtomicBool = AtomicBool::new(false);
 
 /// Stdout, remembering when its reader goes: `opengcs … | head` must end without a complaint.
-#[derive(Debug)]
 pub(crate) struct Output<W>(W);
 
 /// Stdout, for text.
@@ -24,9 +27,40 @@ pub(crate) fn stdout() -> Output<io::Stdout> {
     Output(io::stdout())
 }
 
-/// Stdout, for a stream of bytes: without the buffer that looks for line ends.
-pub(crate) fn data() -> Result<Output<File>> {
-    Ok(Output(sys::stdout().context("cannot write to stdout")?))
+/// How long a write waits for a slow reader before it looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Stdout, for a stream of bytes: without the buffer that looks for line ends. A write ends with an
+/// error when the process is told to stop, though nobody reads.
+pub(crate) struct Data {
+    file: File,
+    stop: Arc<AtomicBool>,
+}
+
+/// Stdout, for a stream of bytes.
+pub(crate) fn data(stop: Arc<AtomicBool>) -> Result<Output<Data>> {
+    let file = sys::stdout().context("cannot write to stdout")?;
+    Ok(Output(Data { file, stop }))
+}
+
+impl Write for Data {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            if self.stop.load(Ordering::Acquire) {
+                return Err(io::Error::other(Stopped));
+            }
+            match self.file.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    sys::wait_writable(&self.file, LOOK)?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Bytes would only harm a terminal.
@@ -49,12 +83,6 @@ pub(crate) fn missing(example: &str) -> Failure {
     } else {
         failure.hint(format!("-o - writes to stdout, -o {example} to a file"))
     }
-}
-
-/// A conversion's result cannot go where its data goes.
-pub(crate) fn json_beside_data() -> Failure {
-    Failure::usage("--json and the data cannot both go to stdout")
-        .hint("write the data to a file with -o FILE")
 }
 
 /// A conversion must not take the place of what it reads.
@@ -98,15 +126,15 @@ impl<W: Write> Write for Output<W> {
     }
 }
 
-/// Prints text as a result.
+/// Prints text as a result; its colours go where none are wanted.
 pub(crate) fn print(text: fmt::Arguments<'_>) -> Result<()> {
-    let mut out = stdout();
+    let mut out = Output(anstream::stdout());
     writeln!(out, "{text}")
         .and_then(|()| out.flush())
         .context("cannot write to stdout")
 }
 
-/// Prints a value as JSON.
+/// Prints a value as JSON, for people too.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
     print(format_args!("{text}"))
@@ -114,21 +142,50 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
 
 /// Prints a line for the eyes of whoever started the program; when nobody sees it, so be it.
 pub(crate) fn note(text: fmt::Arguments<'_>) {
-    let _ = writeln!(anstream::stderr(), "{text}");
+    if events::on() {
+        let message = &text.to_string();
+        Event::Note { message }.tell();
+    } else {
+        line(text);
+    }
 }
 
-/// Whether stderr shows colours: a terminal, and no wish to the contrary.
+/// Warns of something, of a path in a tar or disk where it concerns one.
+pub(crate) fn warn(path: Option<&str>, message: &str) {
+    if events::on() {
+        Event::Warning { path, message }.tell();
+        return;
+    }
+    let path = path.map(|path| format!("{path}: ")).unwrap_or_default();
+    let word = paint(YELLOW, "warning:");
+    line(format_args!("opengcs: {word} {path}{message}"));
+}
+
+/// Prints a line on stderr, beside a line that changes; its colours go where none are wanted.
+pub(crate) fn line(text: fmt::Arguments<'_>) {
+    progress::aside(|| {
+        let _ = writeln!(anstream::stderr(), "{text}");
+    });
+}
+
+/// What goes wrong.
+pub(crate) const RED: &str = "31";
+/// What works.
+pub(crate) const GREEN: &str = "32";
+/// What may surprise.
+pub(crate) const YELLOW: &str = "33";
+/// What can be done.
+pub(crate) const CYAN: &str = "36";
+
+/// Text in a colour, which [`anstream`] takes out again where none are wanted.
+pub(crate) fn paint(colour: &str, text: &str) -> String {
+    format!("\x1b[{colour}m{text}\x1b[0m")
+}
+
+/// Whether stderr shows colours: a terminal or `CLICOLOR_FORCE`, and no `NO_COLOR`.
 pub(crate) fn stderr_colours() -> bool {
     !matches!(
         anstream::AutoStream::choice(&io::stderr()),
-        anstream::ColorChoice::Never
-    )
-}
-
-/// Whether stdout shows colours.
-pub(crate) fn stdout_colours() -> bool {
-    !matches!(
-        anstream::AutoStream::choice(&io::stdout()),
         anstream::ColorChoice::Never
     )
 }

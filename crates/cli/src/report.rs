@@ -6,25 +6,33 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::events;
 use crate::output;
 
 /// Whether a result is shown for programs.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Json {
-    /// Print the result as JSON on stdout
+    /// Print the result as JSON on stdout, and what happens before it as JSON lines on stderr
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 impl Json {
-    /// Shows what was done: JSON if asked for, else `line` unless `--quiet`.
+    /// Shows what was done: as the event `done` if asked for, else `line` unless `--quiet`.
     pub(crate) fn done(self, context: &Context, result: &impl Serialize, line: &str) -> Result<()> {
         if self.json {
-            output::json(result)
+            events::done(result)
         } else if context.quiet {
             Ok(())
         } else {
             output::print(format_args!("{line}"))
+        }
+    }
+
+    /// Tells a result whose data went to stdout: as the event `done` on stderr if asked for.
+    pub(crate) fn done_beside_data(self, result: &impl Serialize) {
+        if self.json {
+            events::done_beside_data(result);
         }
     }
 }

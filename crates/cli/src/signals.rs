@@ -28,8 +28,10 @@ impl Stop {
             signal: Arc::clone(&signal),
             told,
         };
+        // Not in the task: until they are taken over, a signal ends the process at once.
+        let signals = sys::Signals::listen();
         tokio::spawn(async move {
-            let mut signals = match sys::Signals::listen() {
+            let mut signals = match signals {
                 Ok(signals) => signals,
                 Err(error) => {
                     tracing::warn!(%error, "cannot listen for signals");

@@ -4,6 +4,7 @@ use opengcs::layer::Warnings;
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::events;
 use crate::output;
 
 /// How many are shown in words; the rest is counted.
@@ -45,12 +46,21 @@ pub(crate) fn note(context: &Context, warnings: &Warnings) {
         return;
     }
     let mut shown = 0;
-    for warning in warnings.iter().take(SHOWN) {
-        output::note(format_args!("opengcs: warning: {warning}"));
+    // A program reads them all.
+    let most = if events::on() { usize::MAX } else { SHOWN };
+    for warning in warnings.iter().take(most) {
+        if events::on() {
+            let path = String::from_utf8_lossy(&warning.path);
+            let path = (!path.is_empty()).then_some(&*path);
+            output::warn(path, &warning.message);
+        } else {
+            // For people, what is no text in a path is shown as bytes.
+            output::warn(None, &warning.to_string());
+        }
         shown += 1;
     }
     let rest = warnings.total().saturating_sub(shown);
     if rest > 0 {
-        output::note(format_args!("opengcs: warning: and {rest} more"));
+        output::warn(None, &format!("and {rest} more"));
     }
 }

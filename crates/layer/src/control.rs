@@ -16,11 +16,13 @@ pub struct Progress {
 }
 
 type Callback = Arc<dyn Fn(Progress) + Send + Sync>;
+type Expectation = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// A caller's hold on a running conversion: a callback for progress and a flag to cancel.
 #[derive(Clone, Default)]
 pub struct Control {
     callback: Option<Callback>,
+    expectation: Option<Expectation>,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -38,6 +40,15 @@ impl Control {
         self
     }
 
+    /// Calls `callback` at most once, before the work begins, with about how many
+    /// [bytes](Progress::bytes) there will be, where that can be told: what a file system has in
+    /// use says it of the tar that it becomes. It may be less or more.
+    #[must_use]
+    pub fn on_expected(mut self, callback: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        self.expectation = Some(Arc::new(callback));
+        self
+    }
+
     /// Stops the conversion at `flag`; it then fails with [`ErrorKind::Cancelled`].
     #[must_use]
     pub fn cancel_with(mut self, flag: Arc<AtomicBool>) -> Self {
@@ -48,6 +59,12 @@ impl Control {
     /// Asks the conversion to stop.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn expect(&self, bytes: u64) {
+        if let Some(callback) = &self.expectation {
+            callback(bytes);
+        }
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -63,6 +80,7 @@ impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control")
             .field("callback", &self.callback.is_some())
+            .field("expectation", &self.expectation.is_some())
             .field("cancelled", &self.cancelled)
             .finish()
     }

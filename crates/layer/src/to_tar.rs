@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use opengcs_ext4::Reader;
+use opengcs_ext4::{Reader, Summary};
 use opengcs_vhd::Disk;
 use positioned_io::ReadAt;
 
@@ -76,6 +76,7 @@ pub fn disk_to_tar(
     options: &DiskToTarOptions,
 ) -> Result<Exported> {
     let reader = open_ext4(input, &options.parents)?;
+    options.control.expect(expected_tar(&reader.summary()));
     to_tar(output, options, |outgoing| {
         let source = Ext4Source::new(reader);
         let root = if options.sandbox {
@@ -105,6 +106,7 @@ pub fn ext4_to_tar(
     options: &DiskToTarOptions,
 ) -> Result<Exported> {
     let reader = Reader::open(input).map_err(from_ext4)?;
+    options.control.expect(expected_tar(&reader.summary()));
     to_tar(output, options, |outgoing| {
         let source = Ext4Source::new(reader);
         let root = if options.sandbox {
@@ -114,6 +116,18 @@ pub fn ext4_to_tar(
         };
         export(&source, &root, outgoing, options.export(), &options.control)
     })
+}
+
+/// About how many bytes the tar of a file system has: a header for each node, and the blocks in use
+/// that hold no inodes.
+fn expected_tar(summary: &Summary) -> u64 {
+    const HEADER: u64 = 512;
+    let nodes = summary.inodes.saturating_sub(summary.free_inodes);
+    let used = summary.blocks.saturating_sub(summary.free_blocks);
+    let tables = u64::from(summary.inodes).saturating_mul(u64::from(summary.inode_size));
+    used.saturating_mul(u64::from(summary.block_size))
+        .saturating_sub(tables)
+        .saturating_add(u64::from(nodes).saturating_mul(HEADER))
 }
 
 /// Writes a folder of this machine as a tar: also of a live overlay's upper folder, whose

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure;
-use crate::output;
+use crate::output::{self, GREEN, RED, YELLOW, paint};
 use crate::report::Json;
 
 /// Check what this host can do, and say what to install
@@ -52,14 +52,14 @@ impl Doctor {
                 report: &report,
             })?;
         } else {
-            output::print(format_args!("{}", text(&report, output::stdout_colours())))?;
+            output::print(format_args!("{}", text(&report)))?;
         }
         Ok(if can_start { 0 } else { failure::FAILED })
     }
 }
 
 /// One line for each check, and one below it for what to do.
-fn text(report: &Report, colours: bool) -> String {
+fn text(report: &Report) -> String {
     const WIDTH: usize = 7;
     let names = report
         .checks
@@ -70,16 +70,11 @@ fn text(report: &Report, colours: bool) -> String {
     let mut lines = Vec::new();
     for check in &report.checks {
         let (word, colour) = match check.outcome {
-            Outcome::Good => ("ok", "32"),
-            Outcome::Fair => ("note", "33"),
-            Outcome::Bad => ("missing", "31"),
+            Outcome::Good => ("ok", GREEN),
+            Outcome::Fair => ("note", YELLOW),
+            Outcome::Bad => ("missing", RED),
         };
-        let word = format!("{word:WIDTH$}");
-        let word = if colours {
-            format!("\x1b[{colour}m{word}\x1b[0m")
-        } else {
-            word
-        };
+        let word = paint(colour, &format!("{word:WIDTH$}"));
         lines.push(format!("{word}  {:names$}  {}", check.name, check.found));
         if let Some(hint) = &check.hint {
             lines.push(format!("{:WIDTH$}  {:names$}  -> {hint}", "", ""));

@@ -1,5 +1,6 @@
 //! `opengcs tar2vhd`: a tar becomes a disk file.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -17,6 +18,9 @@ use crate::progress::Progress;
 use crate::report::Json;
 use crate::size::Size;
 use crate::warnings::{self, Told};
+
+/// How much of a disk file is written to stdout at once.
+const CHUNK: usize = 128 << 10;
 
 /// Turn a tar (a container layer) into a disk file with an ext4 file system
 ///
@@ -121,9 +125,6 @@ impl Tar2Vhd {
         let to_stdout = target == Path::new("-");
         if to_stdout {
             output::refuse_terminal("a disk file")?;
-            if self.json.json {
-                return Err(output::json_beside_data().into());
-            }
         }
         let input = Input::open(&self.input, context)?;
         if !to_stdout {
@@ -134,25 +135,38 @@ impl Tar2Vhd {
             .or_else(|| DiskFormat::named(&target))
             .unwrap_or(DiskFormat::Vhd)
             .into();
-        let what = format!("writing {}", target.display());
+        let what = if to_stdout {
+            "making a disk file".to_owned()
+        } else {
+            format!("writing {}", target.display())
+        };
         let progress = Progress::bytes(context, &what, input.length());
         let follow = progress.follow(input.counter());
         let control = Control::new()
             .cancel_with(context.stop.flag())
             .on_progress(move |_| follow());
         let options = self.options(format, control);
-        let file = target.clone();
+        // Disk files are not written from front to back, so that one for a pipe lies in a temporary
+        // folder first.
+        let folder = if to_stdout {
+            Some(tempfile::tempdir().context("cannot make a temporary folder")?)
+        } else {
+            None
+        };
+        let file = match &folder {
+            Some(folder) => folder.path().join("disk"),
+            None => target.clone(),
+        };
+        let written = file.clone();
         let converted = context
-            .blocking(move || {
-                if to_stdout {
-                    convert_to_stdout(input, &options)
-                } else {
-                    Ok(layer::tar_to_disk(input, &file, &options)?)
-                }
-            })
+            .blocking(move || Ok(layer::tar_to_disk(input, &file, &options)?))
             .await
             .map_err(|error| self.other_way(error))?;
         drop(progress);
+        if to_stdout {
+            send(&written, context).await?;
+        }
+        drop(folder);
         self.tell(context, &target, format, &converted)?;
         Ok(0)
     }
@@ -209,13 +223,6 @@ impl Tar2Vhd {
         converted: &Converted,
     ) -> Result<()> {
         warnings::note(context, &converted.warnings);
-        if target == Path::new("-") {
-            // Stdout has the disk, so the hash goes to stderr.
-            if let Some(verity) = &converted.verity {
-                output::note(format_args!("{}", root_line(verity)));
-            }
-            return Ok(());
-        }
         let done = Done {
             output: target,
             format: format.to_string(),
@@ -228,6 +235,14 @@ impl Tar2Vhd {
             verity: converted.verity.as_ref(),
             warnings: Told::of(&converted.warnings),
         };
+        if target == Path::new("-") {
+            // Stdout has the disk, so the hash goes to stderr.
+            if let Some(verity) = converted.verity.as_ref().filter(|_| !self.json.json) {
+                output::note(format_args!("{}", root_line(verity)));
+            }
+            self.json.done_beside_data(&done);
+            return Ok(());
+        }
         let mut line = format!(
             "{}: {} from a {} tar of {} with {} entries",
             target.display(),
@@ -263,13 +278,27 @@ fn root_line(verity: &layer::Verity) -> String {
     )
 }
 
-/// Disk files are not written from front to back, so that one for a pipe lies in a temporary
-/// folder first.
-fn convert_to_stdout(input: Input, options: &TarToDiskOptions) -> Result<Converted> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let path = folder.path().join("disk");
-    let converted = layer::tar_to_disk(input, &path, options)?;
-    let mut file = std::fs::File::open(&path).context("cannot open what was written")?;
-    std::io::copy(&mut file, &mut output::data()?).context("cannot write to stdout")?;
-    Ok(converted)
+/// Writes a file to stdout.
+async fn send(path: &Path, context: &Context) -> Result<()> {
+    let mut file = Input::open(path, context)?;
+    let progress = Progress::bytes(context, "writing a disk file", file.length());
+    let counter = file.counter();
+    let follow = progress.follow(counter);
+    let stop = context.stop.flag();
+    context
+        .blocking(move || {
+            let mut out = output::data(stop)?;
+            let mut chunk = vec![0; CHUNK];
+            loop {
+                let count = file
+                    .read(&mut chunk)
+                    .context("cannot read what was written")?;
+                let Some(read) = chunk.get(..count).filter(|read| !read.is_empty()) else {
+                    return Ok(());
+                };
+                out.write_all(read).context("cannot write to stdout")?;
+                follow();
+            }
+        })
+        .await
 }

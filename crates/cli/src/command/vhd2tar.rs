@@ -3,6 +3,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
 use clap::{ArgGroup, Args, ValueEnum};
@@ -36,7 +38,7 @@ Examples:
   opengcs vhd2tar layer.vhd | tar t
   opengcs vhd2tar sandbox.vhdx --sandbox --gzip -o changes.tar.gz
 
-JSON (with -o FILE): {output, entries, tar_bytes, size, warnings: [{path, message}],
+JSON: {output, entries, tar_bytes, size, warnings: [{path, message}],
 warnings_total}; sizes are bytes."
 )]
 pub(crate) struct Vhd2Tar {
@@ -100,13 +102,20 @@ impl Vhd2Tar {
         let to_stdout = self.output == Path::new("-");
         if to_stdout {
             output::refuse_terminal("a tar")?;
-            if self.json.json {
-                return Err(output::json_beside_data().into());
-            }
         } else {
             output::refuse_same(&from, &self.output)?;
         }
         refuse_folder(&from)?;
+        let disk = if from == Path::new("-") {
+            let stdin = input::Input::open(&from, context)?;
+            let progress = Progress::bytes(context, "keeping the disk file", stdin.length());
+            let follow = progress.follow(stdin.counter());
+            context
+                .blocking(move || input::OnDisk::spool(stdin, follow))
+                .await?
+        } else {
+            input::OnDisk::Named(from)
+        };
         let what = if to_stdout {
             "writing a tar".to_owned()
         } else {
@@ -116,28 +125,20 @@ impl Vhd2Tar {
         let moved = progress.mover();
         let control = Control::new()
             .cancel_with(context.stop.flag())
-            .on_progress(move |now| moved(now.bytes));
+            .on_progress(move |now| moved(now.bytes))
+            .on_expected(progress.length());
         let options = self.options(control);
         let target = (!to_stdout).then(|| self.output.clone());
-        let spooled = if from == Path::new("-") {
-            Some(input::Input::open(&from, context)?)
-        } else {
-            None
-        };
+        let stop = context.stop.flag();
         let (exported, size) = context
             .blocking(move || {
-                let disk = match spooled {
-                    Some(stdin) => input::OnDisk::spool(stdin)?,
-                    None => input::OnDisk::Named(from),
-                };
-                export(disk.path(), target.as_deref(), &options).map_err(|error| disk.named(error))
+                export(disk.path(), target.as_deref(), &options, stop)
+                    .map_err(|error| disk.named(error))
             })
             .await?;
         drop(progress);
         warnings::note(context, &exported.warnings);
-        if !to_stdout {
-            self.tell(context, &exported, size)?;
-        }
+        self.tell(context, &exported, size)?;
         Ok(0)
     }
 
@@ -167,6 +168,10 @@ impl Vhd2Tar {
             size,
             warnings: Told::of(&exported.warnings),
         };
+        if self.output == Path::new("-") {
+            self.json.done_beside_data(&done);
+            return Ok(());
+        }
         let line = format!(
             "{}: {} with {} entries",
             self.output.display(),
@@ -182,9 +187,10 @@ fn export(
     disk: &Path,
     target: Option<&Path>,
     options: &DiskToTarOptions,
+    stop: Arc<AtomicBool>,
 ) -> Result<(Exported, u64)> {
     let Some(target) = target else {
-        let mut out = Counted::new(output::data()?);
+        let mut out = Counted::new(output::data(stop)?);
         let exported = layer::disk_to_tar(disk, &mut out, options)?;
         return Ok((exported, out.count));
     };

@@ -32,6 +32,12 @@ pub(crate) fn wait_readable<T>(_source: &T, _patience: Duration) -> io::Result<b
     Ok(true)
 }
 
+/// A write that would block does.
+#[allow(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+pub(crate) fn wait_writable<T>(_target: &T, _patience: Duration) -> io::Result<bool> {
+    Ok(true)
+}
+
 /// Standard input without the buffer that the standard library puts before it.
 pub(crate) fn stdin() -> io::Result<File> {
     Ok(File::from(io::stdin().as_handle().try_clone_to_owned()?))

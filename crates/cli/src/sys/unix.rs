@@ -1,11 +1,13 @@
 //! Signals, the terminal, and waiting for input, on Unix.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -53,8 +55,17 @@ pub(crate) fn outlive_file_limit() {
 
 /// Waits until reading would not block, for at most `patience`; false when it still would.
 pub(crate) fn wait_readable(source: &impl AsFd, patience: Duration) -> io::Result<bool> {
+    wait(source, PollFlags::IN, patience)
+}
+
+/// Waits until writing would not block, for at most `patience`; false when it still would.
+pub(crate) fn wait_writable(target: &impl AsFd, patience: Duration) -> io::Result<bool> {
+    wait(target, PollFlags::OUT, patience)
+}
+
+fn wait(on: &impl AsFd, what: PollFlags, patience: Duration) -> io::Result<bool> {
     let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
-    let mut descriptors = [PollFd::new(source, PollFlags::IN)];
+    let mut descriptors = [PollFd::new(on, what)];
     match poll(&mut descriptors, Some(&patience)) {
         Ok(ready) => Ok(ready > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
@@ -67,9 +78,19 @@ pub(crate) fn stdin() -> io::Result<File> {
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
 }
 
-/// Standard output without the buffer that the standard library puts before it.
+/// Standard output without the buffer that the standard library puts before it. A pipe that is full
+/// says so, where it can be told to, instead of having the writer wait.
 pub(crate) fn stdout() -> io::Result<File> {
-    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+    let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    if !file.metadata()?.file_type().is_fifo() {
+        return Ok(file);
+    }
+    // Not waiting is a property of an open pipe, which others may share; opened again, it is ours.
+    let again = OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open("/proc/self/fd/1");
+    Ok(again.unwrap_or(file))
 }
 
 /// The terminal that stdin is, in raw mode until this is dropped; nothing when it is none.

@@ -5,6 +5,7 @@
 mod chain;
 mod conversions;
 mod doctor;
+mod events;
 mod fixture;
 #[cfg(unix)]
 mod full_disk;
@@ -15,3 +16,5 @@ mod run;
 mod scratch;
 #[cfg(unix)]
 mod signals;
+#[cfg(unix)]
+mod terminal;
