@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::{run, tidy, windows};
+use crate::{book, run, tidy, windows};
 
 /// What `cargo xtask check` is told.
 #[derive(Args)]
@@ -13,7 +13,7 @@ pub(crate) struct Options {
     windows: bool,
 }
 
-/// Formatting, lints, documentation, house rules.
+/// Formatting, lints, documentation, house rules, the book's links and quotes.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.windows {
         return windows::check();
@@ -25,5 +25,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             .args(["doc", "--workspace", "--no-deps", "--quiet"])
             .env("RUSTDOCFLAGS", "-Dwarnings"),
     )?;
-    tidy::run()
+    tidy::run()?;
+    book::checks()
 }

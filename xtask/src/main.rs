@@ -6,6 +6,7 @@
 )]
 
 mod bench;
+mod book;
 mod check;
 mod demo;
 mod dist;
@@ -46,6 +47,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Add and remove disks, thousands of times, and fail when anything grows.
     Soak(soak::Options),
+    /// Hold the book in `docs/` against the repository and what commands print, and build it.
+    Book(book::Options),
     /// Make the packages for others: a tarball and a `.deb`, in `target/packages`.
     Dist(dist::Options),
     /// Prepare kernel, agent and initrd in `target/guest`, as `demo` and `test` do.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Soak(options) => soak::run(&options),
+        Task::Book(options) => book::run(&options),
         Task::Dist(options) => dist::run(&options),
         Task::Guest => guest::prepare().map(drop),
     };
