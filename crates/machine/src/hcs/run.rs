@@ -381,7 +381,11 @@ impl Inner {
     /// Takes what the machine had of this host: its handle, its rights on files, its console.
     pub(super) fn release(&self) {
         let system = self.slot().take();
-        drop(system);
+        if let Some(system) = system {
+            // Whoever recorded the end may find nothing in the slot now: nobody is to wait for the rest of
+            // his limit.
+            system.give_up();
+        }
         if let Some(library) = self.library.get() {
             for path in self.disks.paths().into_iter().chain(self.boot_files()) {
                 let _ = system::access(library, &self.id, &path, false);

@@ -5,20 +5,22 @@
 //! this module.
 
 use std::collections::HashMap;
-use std::ffi::c_void;
 use std::io;
 use std::net::TcpStream;
 use std::os::windows::io::{
     AsRawHandle as _, AsRawSocket as _, FromRawHandle as _, FromRawSocket as _, OwnedHandle,
     OwnedSocket,
 };
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::io::Interest;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
-use windows_sys::Win32::Foundation::{HANDLE, INVALID_HANDLE_VALUE, WAIT_OBJECT_0};
+use windows_sys::Win32::Foundation::WAIT_OBJECT_0;
 use windows_sys::Win32::Networking::WinSock::{
-    AF_HYPERV, AF_INET, FD_ACCEPT, FD_CONNECT, FD_CONNECT_BIT, IN_ADDR, IN_ADDR_0, INVALID_SOCKET,
+    AF_HYPERV, AF_INET, FD_CONNECT, FD_CONNECT_BIT, IN_ADDR, IN_ADDR_0, INVALID_SOCKET,
     IPPROTO_TCP, SOCK_STREAM, SOCKADDR_IN, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED,
     WSADATA, WSAEWOULDBLOCK, WSAEnumNetworkEvents, WSAEventSelect, WSAGetLastError,
     WSANETWORKEVENTS, WSASocketW, WSAStartup, accept, bind, connect, getsockname, listen,
@@ -27,10 +29,7 @@ use windows_sys::Win32::Networking::WinSock::{
 use windows_sys::Win32::System::Hypervisor::{
     HV_PROTOCOL_RAW, HVSOCKET_CONNECT_TIMEOUT, SOCKADDR_HV,
 };
-use windows_sys::Win32::System::Threading::{
-    CreateEventW, INFINITE, RegisterWaitForSingleObject, UnregisterWaitEx, WT_EXECUTEDEFAULT,
-    WaitForSingleObject,
-};
+use windows_sys::Win32::System::Threading::{CreateEventW, WaitForSingleObject};
 use windows_sys::core::GUID;
 
 use crate::hcs::document::service_id;
@@ -38,6 +37,9 @@ use crate::machine::Port;
 
 /// Connections that the system keeps until they are taken.
 const BACKLOG: i32 = 128;
+
+/// After a connection that could not be taken, so that a broken listener keeps no processor busy.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Which sockets a machine's ports are.
 #[derive(Debug, Clone)]
@@ -68,8 +70,8 @@ impl StandIn {
     }
 }
 
-fn lock(ports: &Mutex<HashMap<u32, u16>>) -> std::sync::MutexGuard<'_, HashMap<u32, u16>> {
-    ports.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An address in the form of its family.
@@ -197,24 +199,15 @@ fn select(socket: &OwnedSocket, event: Option<&OwnedHandle>, events: u32) -> io:
 
 /// Gives each connection to one port away as it comes, until it is dropped.
 pub(crate) struct Acceptor {
-    wait: HANDLE,
-    /// Behind the pointer that the wait has.
-    shared: *mut Accepting,
+    socket: Listening,
+    task: JoinHandle<()>,
     /// The stand-in and the port, to be forgotten.
     stand_in: Option<(Arc<StandIn>, Port)>,
 }
 
-struct Accepting {
-    socket: OwnedSocket,
-    /// What the socket sets and the wait waits for.
-    _event: OwnedHandle,
-    deliver: Box<dyn Fn(TcpStream) + Send + Sync>,
-}
-
-// SAFETY: the pointer is to what threads may share, and is freed once, by the one who drops.
-unsafe impl Send for Acceptor {}
-// SAFETY: as above; nothing is done through a shared reference.
-unsafe impl Sync for Acceptor {}
+/// A socket that listens, until the acceptor closes it. tokio takes it for a stream: it looks at the
+/// readiness alone, which AFD tells of either, while its own listener wants an address that it knows.
+type Listening = Arc<Mutex<Option<tokio::net::TcpStream>>>;
 
 impl std::fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -223,13 +216,13 @@ impl std::fmt::Debug for Acceptor {
 }
 
 impl Acceptor {
-    /// Listens on `port` for connections from the machine `vm`. `deliver` runs on a thread of the system's
-    /// pool and must not wait; no thread waits for one port alone.
+    /// Listens on `port` for connections from the machine `vm`. `deliver` must not wait. Must be called in a
+    /// tokio runtime.
     pub(crate) fn listen(
         family: &Family,
         vm: Uuid,
         port: Port,
-        deliver: impl Fn(TcpStream) + Send + Sync + 'static,
+        deliver: impl Fn(TcpStream) + Send + 'static,
     ) -> io::Result<Self> {
         let address = match family {
             Family::HyperV => Address::hyper_v(vm, port),
@@ -241,8 +234,6 @@ impl Acceptor {
         check(unsafe { bind(raw(&socket), name, length) })?;
         // SAFETY: the socket is open.
         check(unsafe { listen(raw(&socket), BACKLOG) })?;
-        let event = event()?;
-        select(&socket, Some(&event), FD_ACCEPT)?;
         let stand_in = match family {
             Family::HyperV => None,
             Family::StandIn(stand_in) => {
@@ -250,76 +241,73 @@ impl Acceptor {
                 Some((Arc::clone(stand_in), port))
             }
         };
-        let handle = event.as_raw_handle();
-        let shared = Box::into_raw(Box::new(Accepting {
+        let socket = TcpStream::from(socket);
+        socket.set_nonblocking(true)?;
+        let socket = tokio::net::TcpStream::from_std(socket)?;
+        let socket = Arc::new(Mutex::new(Some(socket)));
+        let task = tokio::spawn(take_all(Arc::clone(&socket), deliver));
+        Ok(Self {
             socket,
-            _event: event,
-            deliver: Box::new(deliver),
-        }));
-        let mut acceptor = Self {
-            wait: std::ptr::null_mut(),
-            shared,
+            task,
             stand_in,
-        };
-        // SAFETY: the event stays open, and what the context points at stays there, until the wait is
-        // unregistered.
-        let registered = unsafe {
-            RegisterWaitForSingleObject(
-                &raw mut acceptor.wait,
-                handle,
-                Some(incoming),
-                shared.cast(),
-                INFINITE,
-                WT_EXECUTEDEFAULT,
-            )
-        };
-        if registered == 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(acceptor)
+        })
     }
 }
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        if !self.wait.is_null() {
-            // SAFETY: the wait is registered; this returns when no callback runs any more.
-            unsafe { UnregisterWaitEx(self.wait, INVALID_HANDLE_VALUE) };
-        }
-        // SAFETY: it came from a box, and nobody else has it now.
-        drop(unsafe { Box::from_raw(self.shared) });
+        // Closed now, not when the runtime comes to it: the port is free when this returns.
+        drop(lock(&self.socket).take());
+        self.task.abort();
         if let Some((stand_in, port)) = self.stand_in.take() {
             lock(&stand_in.host).remove(&port.0);
         }
     }
 }
 
-/// Takes every connection that waits.
-unsafe extern "system" fn incoming(context: *mut c_void, _timed_out: bool) {
-    // SAFETY: it is what the wait was registered with, and lives as long as that.
-    let accepting = unsafe { &*context.cast::<Accepting>() };
-    loop {
-        // SAFETY: the socket is open; nobody wants to know the peer's address.
-        let taken = unsafe {
-            accept(
-                raw(&accepting.socket),
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-            )
-        };
-        if taken == INVALID_SOCKET {
-            // None waits, or the listener is broken: either way the next event calls again.
-            return;
-        }
-        // SAFETY: the socket is open and nobody else's.
-        let taken = unsafe { OwnedSocket::from_raw_socket(taken as u64) };
-        // It has inherited the listener's event.
-        if select(&taken, None, 0).is_ok() {
-            let deliver =
-                std::panic::AssertUnwindSafe(|| (accepting.deliver)(TcpStream::from(taken)));
-            let _ = std::panic::catch_unwind(deliver);
+/// Takes connections in the order in which they come, until the socket is closed.
+async fn take_all(socket: Listening, deliver: impl Fn(TcpStream)) {
+    let next = |cx: &mut Context<'_>| match lock(&socket).as_ref() {
+        Some(listening) => poll_take(listening, cx).map(Some),
+        None => Poll::Ready(None),
+    };
+    while let Some(taken) = std::future::poll_fn(next).await {
+        match taken {
+            Ok(connection) => deliver(connection),
+            Err(error) => {
+                tracing::warn!(%error, "a connection of the guest's could not be taken");
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
+}
+
+fn poll_take(
+    listening: &tokio::net::TcpStream,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<TcpStream>> {
+    loop {
+        ready!(listening.poll_read_ready(cx))?;
+        match listening.try_io(Interest::READABLE, || take(listening)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            taken => return Poll::Ready(taken),
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a socket is an address-sized number"
+)]
+fn take(listening: &tokio::net::TcpStream) -> io::Result<TcpStream> {
+    let listening = listening.as_raw_socket() as usize;
+    // SAFETY: the socket is open; nobody wants to know the peer's address.
+    let taken = unsafe { accept(listening, std::ptr::null_mut(), std::ptr::null_mut()) };
+    if taken == INVALID_SOCKET {
+        return Err(last_error());
+    }
+    // SAFETY: the socket is open and nobody else's.
+    Ok(unsafe { TcpStream::from_raw_socket(taken as u64) })
 }
 
 fn loopback_port(socket: &OwnedSocket) -> io::Result<u16> {
