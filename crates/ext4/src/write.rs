@@ -65,6 +65,10 @@ pub struct Finished {
     pub free_inodes: u32,
     /// Block groups.
     pub groups: u32,
+    /// Blocks of attributes that did not fit into their inodes.
+    pub attribute_blocks: u64,
+    /// Inodes of attributes' values that did not fit into such a block.
+    pub attribute_inodes: u32,
 }
 
 /// Writes one ext4 volume.
@@ -119,7 +123,7 @@ impl<W: WriteAt> Writer<W> {
         let mut writer = Self {
             geometry,
             allocator: Allocator::new(geometry, blocks.unwrap_or(BLOCKS_MAX))?,
-            stage: Stage::new(out),
+            stage: Stage::new(out, options.read_again.clone()),
             tree: Tree::new(&created),
             sets: Sets::default(),
             options: options.clone(),

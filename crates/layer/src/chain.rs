@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use opengcs_vhd::{Disk, ParentSummary, Summary};
 
 use crate::hold;
-use crate::to_disk::from_vhd;
+use crate::image::from_vhd;
 use crate::{Error, ErrorKind, Result};
 
 mod sys;

@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::problem::ProblemKind;
+
 pub(crate) use ext4::{from_ext4, full_disk};
 
 /// The result of this crate's operations.
@@ -51,6 +53,7 @@ struct Inner {
     entry: Option<Vec<u8>>,
     offset: Option<u64>,
     output: bool,
+    problem: Option<ProblemKind>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -66,6 +69,7 @@ impl Error {
                 entry: None,
                 offset: None,
                 output: false,
+                problem: None,
                 source: None,
             }),
         }
@@ -168,6 +172,21 @@ impl Error {
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
         self.inner.offset
+    }
+
+    /// Says which of a plan's problems this is.
+    pub(crate) fn with_problem(mut self, kind: ProblemKind) -> Self {
+        self.inner.problem = Some(kind);
+        self
+    }
+
+    pub(crate) fn problem(&self) -> Option<ProblemKind> {
+        self.inner.problem
+    }
+
+    /// The line without the place.
+    pub(crate) fn message(&self) -> &str {
+        &self.inner.message
     }
 
     pub(crate) fn corrupt(message: impl Into<String>) -> Self {

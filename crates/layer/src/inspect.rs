@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::chain;
 use crate::details::{LayerVhdDetails, layer_vhd_details};
 use crate::error::from_ext4;
-use crate::to_disk::from_vhd;
+use crate::image::from_vhd;
 use crate::verity::{self, Verity};
 use crate::{Error, Result};
 

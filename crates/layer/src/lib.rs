@@ -49,6 +49,7 @@ mod buffer;
 mod chain;
 mod control;
 mod copy;
+mod counting;
 mod decompress;
 mod details;
 mod disk_file;
@@ -59,9 +60,12 @@ mod filesystem;
 #[cfg(unix)]
 mod folder;
 mod hold;
+mod image;
 mod inspect;
 mod path;
 mod pipeline;
+mod plan;
+mod problem;
 pub mod publish;
 mod scratch;
 #[cfg(windows)]
@@ -88,6 +92,8 @@ pub use inspect::{
     inspect_with,
 };
 pub use opengcs_vhd::{Disk, DiskOptions, Format, Guid, Summary, detect};
+pub use plan::{Plan, PlannedImage, plan_tar};
+pub use problem::{Problem, ProblemKind, Problems, Severity};
 pub use publish::{Existing, NewFile};
 pub use scratch::{DEFAULT_SCRATCH_SIZE, Scratch, ScratchOptions, create_scratch};
 pub use to_disk::{Converted, TarToDiskOptions, TarToExt4Options, tar_to_disk, tar_to_ext4};

@@ -4,6 +4,7 @@
 //! component before it. A path that climbs above the root is refused: wherever
 //! else it were put, it would overwrite something it does not name.
 
+use crate::problem::ProblemKind;
 use crate::whiteout;
 use crate::{Error, Result};
 
@@ -20,7 +21,8 @@ pub(crate) fn components(path: &[u8], backslash: bool) -> Result<Vec<&[u8]>> {
         return Err(Error::unsupported(format!(
             "the path has {} bytes, and {PATH_MAX} are the most",
             path.len()
-        )));
+        ))
+        .with_problem(ProblemKind::LongName));
     }
     let mut components = Vec::new();
     for name in path.split(|byte| *byte == b'/' || (backslash && *byte == b'\\')) {
@@ -28,7 +30,8 @@ pub(crate) fn components(path: &[u8], backslash: bool) -> Result<Vec<&[u8]>> {
             b"" | b"." => {}
             b".." => {
                 if components.pop().is_none() {
-                    return Err(Error::corrupt("the path climbs above the root"));
+                    return Err(Error::corrupt("the path climbs above the root")
+                        .with_problem(ProblemKind::EscapingPath));
                 }
             }
             // A whiteout's name is longer than the name it hides.
@@ -36,7 +39,8 @@ pub(crate) fn components(path: &[u8], backslash: bool) -> Result<Vec<&[u8]>> {
                 return Err(Error::unsupported(format!(
                     "a name in the path has {} bytes, and {NAME_MAX} are the most",
                     name.len()
-                )));
+                ))
+                .with_problem(ProblemKind::LongName));
             }
             name if name.contains(&0) => {
                 return Err(Error::corrupt("the path contains a zero byte"));

@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use crate::chain;
 use crate::error::from_ext4;
 use crate::filesystem::FilesystemOptions;
-use crate::to_disk::{Growing, from_vhd, publish};
+use crate::image::{Growing, from_vhd};
+use crate::to_disk::publish;
 use crate::{Error, Existing, NewFile, Result, copy_file};
 
 /// The size of a scratch disk unless another is chosen, in bytes: 20 GiB.

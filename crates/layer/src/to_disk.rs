@@ -2,43 +2,27 @@
 //! one and unpacked in the other; what is not is unpacked in one and written in the other.
 
 use std::fs::File;
-use std::io::{self, BufRead, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use opengcs_ext4::{Finished, Writer, WriterOptions};
-use opengcs_vhd::{self as vhd, Disk, Format, Storage};
+use opengcs_vhd::Format;
 use positioned_io::{ReadAt, WriteAt};
 
 use crate::control::Control;
 use crate::decompress::{Compression, Decompressor};
-use crate::error::{from_ext4, full_disk};
+use crate::error::from_ext4;
 use crate::filesystem::FilesystemOptions;
-use crate::unpack::{TarWhiteouts, UnpackOptions, Unpacked, unpack};
-use crate::verity::{self, Area, Hashing, Noting, Verity, Written};
+use crate::image::{self, Shape, Tree};
+use crate::unpack::{Notes, TarWhiteouts, UnpackOptions, Unpacked, unpack};
+use crate::verity::Verity;
 use crate::{Error, ErrorKind, Existing, NewFile, Result, Warnings, behind, pipeline};
 
 /// How many bytes are read behind the end mark of a tar that is not compressed. Tapes and their
 /// likes are filled up with zeros, by far less.
 const TRAILING: u64 = 64 << 20;
-
-/// A disk that is made whole after its size is known, not when the file system is flushed.
-pub(crate) struct Growing<S>(pub(crate) Disk<S>);
-
-impl<S: Storage> ReadAt for Growing<S> {
-    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(position, buffer)
-    }
-}
-
-impl<S: Storage> WriteAt for Growing<S> {
-    fn write_at(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write_at(position, bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// How a tar becomes a file system.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +65,22 @@ impl Default for TarToDiskOptions {
     }
 }
 
+impl TarToDiskOptions {
+    pub(crate) fn shape<'a>(&'a self, path: Option<&'a Path>) -> Shape<'a> {
+        Shape {
+            filesystem: &self.ext4.filesystem,
+            format: self.format,
+            tree: if self.verity {
+                Tree::Written
+            } else {
+                Tree::None
+            },
+            path,
+            control: &self.ext4.control,
+        }
+    }
+}
+
 /// What a tar has become.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -101,6 +101,7 @@ pub struct Converted {
     pub warnings: Warnings,
     /// The dm-verity tree behind the file system, where one was asked for.
     pub verity: Option<Verity>,
+    pub(crate) finished: Finished,
 }
 
 /// Writes a tar stream as an ext4 file system to `out`, which must read as zeros where it was not
@@ -125,48 +126,74 @@ fn convert<W: ReadAt + WriteAt + Send>(
     out: W,
     options: &TarToExt4Options,
 ) -> Result<(Converted, W)> {
-    let writer_options = options.filesystem.writer()?;
-    // What is wrong with the options is told before the input is waited for.
-    Writer::new(Vec::new(), &writer_options).map_err(from_ext4)?;
+    let job = Job::new(options)?;
     let input = Decompressor::new(input)?;
     let compression = input.compression();
-    let unpack_options = UnpackOptions {
-        whiteouts: options.whiteouts,
-        backslash: options.backslash_paths,
-        // What is compressed ends with a checksum, to which it must be read. What is not may be a
-        // device that never ends.
-        trailing: (compression == Compression::None).then_some(TRAILING),
-    };
-    let unpacked = if compression == Compression::None {
+    if compression == Compression::None {
         behind::run(input, out, |ahead, behind| {
-            let (unpacked, finished, _) =
-                unpack_whole(ahead, behind, &writer_options, unpack_options, options)?;
-            Ok((unpacked, finished))
+            let (converted, _) = job.run(ahead, behind, compression, None)?;
+            Ok(converted)
         })
-        .map(|((unpacked, finished), out)| (unpacked, finished, out))
     } else {
-        pipeline::run(input, |incoming| {
-            unpack_whole(incoming, out, &writer_options, unpack_options, options)
-        })
-    };
-    let (unpacked, finished, out) = unpacked?;
-    Ok((converted(unpacked, &finished, compression), out))
+        pipeline::run(input, |incoming| job.run(incoming, out, compression, None))
+    }
 }
 
-fn unpack_whole<W: ReadAt + WriteAt>(
-    input: impl BufRead,
+/// Does the same as [`convert`] and notes what is the matter with the tar.
+pub(crate) fn convert_noting<W: ReadAt + WriteAt + Send>(
+    input: impl Read,
     out: W,
-    writer_options: &WriterOptions,
-    unpack_options: UnpackOptions,
     options: &TarToExt4Options,
-) -> Result<(Unpacked, Finished, W)> {
-    let mut writer = Writer::new(out, writer_options).map_err(from_ext4)?;
-    let unpacked = unpack(input, &mut writer, unpack_options, &options.control)?;
-    let (finished, out) = writer.finish().map_err(from_ext4)?;
-    Ok((unpacked, finished, out))
+    read_again: Arc<AtomicBool>,
+    notes: &mut Notes,
+) -> Result<(Converted, W)> {
+    let mut job = Job::new(options)?;
+    job.writer = job.writer.read_again(read_again);
+    let input = Decompressor::new(input)?;
+    let compression = input.compression();
+    notes.compression = Some(compression);
+    pipeline::run(input, |incoming| {
+        job.run(incoming, out, compression, Some(notes))
+    })
 }
 
-fn converted(unpacked: Unpacked, finished: &Finished, compression: Compression) -> Converted {
+/// An unpacking whose options make sense.
+struct Job<'a> {
+    options: &'a TarToExt4Options,
+    writer: WriterOptions,
+}
+
+impl<'a> Job<'a> {
+    fn new(options: &'a TarToExt4Options) -> Result<Self> {
+        let writer = options.filesystem.writer()?;
+        // What is wrong with the options is told before the input is waited for.
+        Writer::new(Vec::new(), &writer).map_err(from_ext4)?;
+        Ok(Self { options, writer })
+    }
+
+    fn run<W: ReadAt + WriteAt>(
+        &self,
+        input: impl BufRead,
+        out: W,
+        compression: Compression,
+        notes: Option<&mut Notes>,
+    ) -> Result<(Converted, W)> {
+        let options = UnpackOptions {
+            whiteouts: self.options.whiteouts,
+            backslash: self.options.backslash_paths,
+            // What is compressed ends with a checksum, to which it must be read. What is not may be a
+            // device that never ends.
+            trailing: (compression == Compression::None).then_some(TRAILING),
+        };
+        let mut writer = Writer::new(out, &self.writer).map_err(from_ext4)?;
+        let control = &self.options.control;
+        let unpacked = unpack(input, &mut writer, options, control, notes)?;
+        let (finished, out) = writer.finish().map_err(from_ext4)?;
+        Ok((converted(unpacked, finished, compression), out))
+    }
+}
+
+fn converted(unpacked: Unpacked, finished: Finished, compression: Compression) -> Converted {
     Converted {
         size: finished.size,
         virtual_size: finished.size,
@@ -176,6 +203,7 @@ fn converted(unpacked: Unpacked, finished: &Finished, compression: Compression) 
         inodes: finished.inodes - finished.free_inodes,
         warnings: unpacked.warnings,
         verity: None,
+        finished,
     }
 }
 
@@ -193,60 +221,25 @@ pub fn tar_to_disk(
     options: &TarToDiskOptions,
 ) -> Result<Converted> {
     let file = NewFile::create(output, options.existing)?;
-    let filesystem = &options.ext4.filesystem;
-    let mut disk_options = filesystem.disk(options.format);
-    if options.verity {
-        let area = filesystem.written_size().map(Area::behind).transpose()?;
-        disk_options.size = area.map(|area| area.end);
-    }
-    let disk = Disk::create(file.file(), &disk_options).map_err(from_vhd)?;
-    let out = Growing(disk);
-    let converted = if options.verity {
-        convert(input, Noting::new(out), &options.ext4)
-            .map(|(converted, noting)| (converted, noting.out, Some(noting.written)))
-    } else {
-        convert(input, out, &options.ext4).map(|(converted, out)| (converted, out, None))
+    let made = image::make(file.file(), &options.shape(Some(output)), |out| {
+        convert(input, out, &options.ext4)
+            .map(|(converted, out)| {
+                let size = converted.virtual_size;
+                (converted, size, out)
+            })
+            .map_err(|error| match error.kind() {
+                ErrorKind::NoSpace => error.with_path(output),
+                _ => error,
+            })
+    })?;
+    let converted = Converted {
+        size: length(file.file(), output)?,
+        virtual_size: made.virtual_size,
+        verity: made.verity,
+        ..made.filled
     };
-    let (mut converted, Growing(mut disk), written) =
-        converted.map_err(|error| match error.kind() {
-            ErrorKind::NoSpace => error.with_path(output),
-            _ => error,
-        })?;
-    let area = match &written {
-        Some(_) => Some(Area::behind(converted.virtual_size)?),
-        None => None,
-    };
-    if filesystem.size.is_none() {
-        let size = area
-            .as_ref()
-            .map_or(converted.virtual_size, |area| area.end);
-        disk.set_size(size).map_err(from_vhd)?;
-    }
-    if let (Some(area), Some(written)) = (area, written) {
-        converted.verity = Some(
-            append_verity(&mut disk, &area, &written, options)
-                .map_err(|error| error.with_path(output))?,
-        );
-    }
-    converted.virtual_size = disk.virtual_size();
-    disk.finish()
-        .map_err(|error| from_vhd(error).with_path(output))?;
-    converted.size = length(file.file(), output)?;
     publish(file, options.sync)?;
     Ok(converted)
-}
-
-fn append_verity(
-    disk: &mut Disk<&File>,
-    area: &Area,
-    written: &Written,
-    options: &TarToDiskOptions,
-) -> Result<Verity> {
-    let hashing = Hashing {
-        written,
-        control: &options.ext4.control,
-    };
-    verity::append(disk, area, options.ext4.filesystem.uuid(), &hashing)
 }
 
 pub(crate) fn length(file: &File, path: &Path) -> Result<u64> {
@@ -260,24 +253,5 @@ pub(crate) fn publish(file: NewFile, sync: bool) -> Result<()> {
         file.publish()
     } else {
         file.publish_unsynced()
-    }
-}
-
-/// An error of a disk file as one of ours.
-pub(crate) fn from_vhd(error: vhd::Error) -> Error {
-    if let Some(full) = full_disk(&error) {
-        return full;
-    }
-    let kind = match error.kind() {
-        vhd::ErrorKind::Corrupt => ErrorKind::Corrupt,
-        vhd::ErrorKind::Unsupported => ErrorKind::Unsupported,
-        vhd::ErrorKind::InvalidInput | vhd::ErrorKind::ReadOnly => ErrorKind::InvalidInput,
-        vhd::ErrorKind::NoSpace => ErrorKind::NoSpace,
-        _ => ErrorKind::Io,
-    };
-    match kind {
-        ErrorKind::NoSpace => Error::new(kind, "the disk is full").with_source(error),
-        ErrorKind::Io => Error::new(kind, "cannot read or write the disk file").with_source(error),
-        _ => Error::new(kind, error.to_string()),
     }
 }

@@ -113,6 +113,21 @@ pub(crate) fn append<D: ReadAt + WriteAt>(
     Ok(found.with_root(area.offset(), &root))
 }
 
+/// Takes as much room for superblock and tree as [`append`] does: each of its blocks has hashes in it,
+/// which are no zeros.
+pub(crate) fn take_room<D: WriteAt>(disk: &mut D, area: &Area) -> Result<()> {
+    let blocks = [0xFF; 128 << 10];
+    let mut at = area.offset();
+    while at < area.end {
+        let length =
+            usize::try_from(area.end - at).map_or(blocks.len(), |left| left.min(blocks.len()));
+        disk.write_all_at(at, &blocks[..length])
+            .map_err(|error| Error::io("cannot write the hash tree", error))?;
+        at += length as u64;
+    }
+    Ok(())
+}
+
 /// The tree behind a file system of `size` bytes, if there is one of a known kind.
 pub(crate) fn find(disk: &impl ReadAt, size: u64) -> Option<Verity> {
     let offset = size.checked_next_multiple_of(BLOCK)?;

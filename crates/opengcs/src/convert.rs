@@ -13,7 +13,7 @@ use crate::config::DEFAULT_VHDX_SIZE_GB;
 use crate::error::{Error, ErrorKind, Result};
 use crate::uvm::DataLog;
 
-pub use opengcs_layer::LayerVhdDetails;
+pub use opengcs_layer::{LayerVhdDetails, Plan};
 
 /// Bytes that go through the pipe at once.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -36,6 +36,27 @@ pub(crate) const DEPTH: usize = 8;
 #[doc(alias = "TarToVhd")]
 pub fn tar_to_vhd(target: impl AsRef<Path>, reader: impl Read) -> Result<u64> {
     tar_to_vhd_with(target.as_ref(), reader, &TarToDiskOptions::default())
+}
+
+/// Tells what [`tar_to_vhd`] would make of a tar stream, and what is the matter with the tar: missing
+/// parents, hard links before their targets, entries that are replaced, paths that escape, and more,
+/// each with what is done about it. Nothing is written.
+///
+/// What would be refused is no error but [`Plan::refusal`]. With other options than the usual:
+/// [`opengcs_layer::plan_tar`].
+///
+/// ```
+/// let plan = opengcs::plan_tar_to_vhd([0; 1024].as_slice())?;
+/// assert!(plan.refusal.is_none());
+/// assert_eq!(plan.problems.total(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// The stream cannot be read.
+pub fn plan_tar_to_vhd(reader: impl Read) -> Result<Plan> {
+    opengcs_layer::plan_tar(reader, &TarToDiskOptions::default())
+        .map_err(|error| layer_error("cannot look through the tar", error))
 }
 
 pub(crate) fn tar_to_vhd_with(

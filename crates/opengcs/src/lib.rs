@@ -65,8 +65,8 @@ pub use config::{
     MappedVirtualDisk, RequestedMode, TIMEOUT_VARIABLE,
 };
 pub use convert::{
-    LayerVhdDetails, TarReader, copy_file, create_ext4_vhdx, layer_vhd_details, tar_to_vhd,
-    vhd_to_tar,
+    LayerVhdDetails, Plan, TarReader, copy_file, create_ext4_vhdx, layer_vhd_details,
+    plan_tar_to_vhd, tar_to_vhd, vhd_to_tar,
 };
 pub use environment::Environment;
 pub use error::{Error, ErrorKind, Result};

@@ -1,5 +1,7 @@
 //! `opengcs tar2vhd`: a tar becomes a disk file.
 
+mod plan;
+
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,7 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::disk_format::{self, DiskFormat};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::input::Input;
 use crate::output;
 use crate::progress::Progress;
@@ -37,10 +39,17 @@ Examples:
 Sizes are bytes, or a number with K, M, G or T in binary units: 20G is 20 × 1024³ bytes.
 
   opengcs tar2vhd -i layer.tar -o layer.vhd --verity
+  opengcs tar2vhd -i layer.tar --plan                 look before you leap
 
 JSON: {output, format, size, virtual_size, entries, tar_bytes, compression, inodes,
 verity: {root_hash, hash_offset, data_blocks, data_block_size, hash_block_size, algorithm, salt,
-uuid} or null, warnings: [{path, message}], warnings_total}; sizes are bytes.")]
+uuid} or null, warnings: [{path, message}], warnings_total}; sizes are bytes.
+With --plan: {format, image: {size, virtual_size, filesystem_size, free, block_size, inodes,
+free_inodes, attribute_blocks, attribute_inodes} or null, refusal: why there is no image, or null,
+is_whole, compression, entries, tar_bytes, largest_file: {path, size} or null,
+entries_with_attributes, attribute_bytes, problems: [{severity: refused, changed or noted, kind,
+path, offset in the tar or null, what, done}], problem_counts: {kind: how many}}; of each kind of
+problem, the first fifty are in problems.")]
 pub(crate) struct Tar2Vhd {
     /// The tar, or - for stdin
     #[arg(short, long, value_name = "TAR", default_value = "-")]
@@ -90,6 +99,13 @@ pub(crate) struct Tar2Vhd {
     /// Leave out the folder lost+found
     #[arg(long)]
     no_lost_found: bool,
+    /// Only tell what would be made and what is the matter with the tar; nothing is written, and -o is
+    /// looked at for the format alone
+    ///
+    /// The whole tar is read. The exit code is 0 when it would be converted, and 1 when it would be
+    /// refused.
+    #[arg(long)]
+    plan: bool,
     #[command(flatten)]
     json: Json,
 }
@@ -118,6 +134,9 @@ struct Done<'a> {
 
 impl Tar2Vhd {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
+        if self.plan {
+            return self.plan(context).await;
+        }
         let target = match &self.output {
             Some(path) => path.clone(),
             None => return Err(output::missing("layer.vhd").into()),
@@ -130,11 +149,7 @@ impl Tar2Vhd {
         if !to_stdout {
             output::refuse_same(&self.input, &target)?;
         }
-        let format = self
-            .format
-            .or_else(|| DiskFormat::named(&target))
-            .unwrap_or(DiskFormat::Vhd)
-            .into();
+        let format = self.disk_format(&target);
         let what = if to_stdout {
             "making a disk file".to_owned()
         } else {
@@ -169,6 +184,34 @@ impl Tar2Vhd {
         drop(folder);
         self.tell(context, &target, format, &converted)?;
         Ok(0)
+    }
+
+    fn disk_format(&self, target: &Path) -> Format {
+        self.format
+            .or_else(|| DiskFormat::named(target))
+            .unwrap_or(DiskFormat::Vhd)
+            .into()
+    }
+
+    async fn plan(self, context: &Context) -> Result<u8> {
+        let input = Input::open(&self.input, context)?;
+        let format = self.disk_format(self.output.as_deref().unwrap_or(Path::new("")));
+        let progress = Progress::bytes(context, "reading the tar", input.length());
+        let follow = progress.follow(input.counter());
+        let control = Control::new()
+            .cancel_with(context.stop.flag())
+            .on_progress(move |_| follow());
+        let options = self.options(format, control);
+        let plan = context
+            .blocking(move || Ok(layer::plan_tar(input, &options)?))
+            .await?;
+        drop(progress);
+        plan::show(&plan, &format.to_string(), self.json.json)?;
+        // The plan has told what is refused; it is no failure to have found it.
+        Ok(match plan.refusal {
+            Some(_) => failure::FAILED,
+            None => 0,
+        })
     }
 
     fn options(&self, format: Format, control: Control) -> TarToDiskOptions {

@@ -12,6 +12,7 @@ mod full_disk;
 mod guest;
 mod help;
 mod inspect;
+mod plan;
 mod run;
 mod scratch;
 #[cfg(unix)]

@@ -241,6 +241,7 @@ impl<W: WriteAt> Writer<W> {
                 "more than {most} attribute values that do not fit beside others"
             )));
         }
+        self.stage.will_read(true)?;
         let mut values = Vec::with_capacity(placement.outside.len());
         for &number in &placement.outside {
             let field = xattr::inode_field(&placement.block, number);
@@ -262,6 +263,7 @@ impl<W: WriteAt> Writer<W> {
         let mut bytes = xattr::encode_block(&placement.block, self.geometry.block_len());
         let sum = xattr::seal_block(&mut bytes, 1, block, self.seed);
         self.stage.write(self.geometry.offset(block), &bytes)?;
+        self.stage.will_read(false)?;
         self.sets.values = self.sets.values.saturating_add(more);
         Ok(Written {
             block,

@@ -10,11 +10,12 @@ use positioned_io::WriteAt;
 
 use self::attributes::Shared;
 use super::allocate::Span;
+use super::attributes::Attributes;
 use super::extents::{Extents, Root};
 use super::group::Usage;
 use super::layout::Layout;
 use super::superblock::{self, Facts};
-use super::tree::{ByNode, NodeId, Tree};
+use super::tree::{ByNode, Node, NodeId, Tree};
 use super::{Finished, Writer};
 use crate::error::{Error, Result};
 use crate::format::checksum::Checksum;
@@ -90,6 +91,9 @@ impl<W: WriteAt> Finish<W> {
             self.lay_out(&tree, id, node)
                 .map_err(|error| error.at_inode(InodeNo(number)))?;
         }
+        let written = |node: &Node| matches!(node.attributes, Attributes::Written(_));
+        let written = tree.iter().filter(|(_, node)| written(node)).count();
+        let attribute_blocks = wide(self.shared.len()).saturating_add(wide(written));
         self.write_shared(&tree)?;
         let journal = self.lay_out_journal()?;
 
@@ -142,6 +146,8 @@ impl<W: WriteAt> Finish<W> {
             ),
             free_inodes: low32(free.inodes),
             groups: low32(layout.groups),
+            attribute_blocks,
+            attribute_inodes: self.values,
         };
         if stage.end() < finished.size {
             let missing = finished.size.saturating_sub(stage.end());

@@ -1,5 +1,8 @@
 //! What a caller decides about a volume before it is written.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use crate::types::Timestamp;
 
 /// How to write a volume. The same options and calls give the same bytes.
@@ -16,6 +19,7 @@ pub struct WriterOptions {
     pub(crate) inline_data: bool,
     pub(crate) ea_inode: bool,
     pub(crate) created: Timestamp,
+    pub(crate) read_again: Option<Arc<AtomicBool>>,
 }
 
 impl Default for WriterOptions {
@@ -33,6 +37,7 @@ impl Default for WriterOptions {
             inline_data: false,
             ea_inode: false,
             created: Timestamp::default(),
+            read_again: None,
         }
     }
 }
@@ -115,6 +120,14 @@ impl WriterOptions {
     #[must_use]
     pub fn created(mut self, time: Timestamp) -> Self {
         self.created = time;
+        self
+    }
+    /// A flag that is raised while those bytes are put out that [`Writer::xattrs`](crate::Writer::xattrs)
+    /// and [`Writer::set_xattr`](crate::Writer::set_xattr) may read again: an output that only counts
+    /// can forget all others. The bytes of the volume are the same with it.
+    #[must_use]
+    pub fn read_again(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.read_again = Some(flag);
         self
     }
 }

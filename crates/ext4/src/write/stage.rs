@@ -1,5 +1,8 @@
 //! How bytes reach the output: neighbours gathered into large writes, large writes passed through.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use positioned_io::{ReadAt, WriteAt};
 
 use crate::error::{Error, Result};
@@ -18,15 +21,18 @@ pub(super) struct Stage<W> {
     start: u64,
     waiting: Vec<u8>,
     end: u64,
+    /// Raised while what is put out may be read again.
+    read_again: Option<Arc<AtomicBool>>,
 }
 
 impl<W: WriteAt> Stage<W> {
-    pub(super) fn new(out: W) -> Self {
+    pub(super) fn new(out: W, read_again: Option<Arc<AtomicBool>>) -> Self {
         Self {
             out,
             start: 0,
             waiting: Vec::new(),
             end: 0,
+            read_again,
         }
     }
 
@@ -50,6 +56,17 @@ impl<W: WriteAt> Stage<W> {
             self.start = offset;
         }
         self.waiting.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Says whether what is written from here on may be read again.
+    pub(super) fn will_read(&mut self, again: bool) -> Result<()> {
+        if self.read_again.is_some() {
+            self.flush()?;
+        }
+        if let Some(flag) = &self.read_again {
+            flag.store(again, Ordering::Relaxed);
+        }
         Ok(())
     }
 

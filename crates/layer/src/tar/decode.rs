@@ -60,6 +60,8 @@ pub(crate) struct Decoder<R> {
     global: BTreeMap<Vec<u8>, Vec<u8>>,
     ended: bool,
     pub(crate) warnings: Warnings,
+    /// Labels of volumes, which were passed over.
+    pub(crate) labels: u64,
 }
 
 /// Values that extension headers give to the entry they precede.
@@ -82,6 +84,7 @@ impl<R: BufRead> Decoder<R> {
             global: BTreeMap::new(),
             ended: false,
             warnings: Warnings::default(),
+            labels: 0,
         }
     }
 
@@ -126,6 +129,7 @@ impl<R: BufRead> Decoder<R> {
                 }
                 b'V' => {
                     // A volume's label: no file.
+                    self.labels += 1;
                     let size = size_of(&header).map_err(|error| error.with_offset(offset))?;
                     self.skip(size.next_multiple_of(BLOCK as u64), &header.path(), offset)?;
                     extensions = Extensions::default();

@@ -8,6 +8,7 @@
 
 use opengcs_ext4::{FileType, Metadata, Timestamp, Xattr};
 
+use crate::problem::ProblemKind;
 use crate::tar::Entry;
 use crate::warning::Warnings;
 use crate::{Error, Result};
@@ -36,7 +37,8 @@ impl Attributes {
         let times = [Some(entry.mtime), entry.atime, entry.ctime];
         let held = Timestamp::MIN..=Timestamp::MAX;
         if let Some(time) = times.iter().flatten().find(|time| !held.contains(time)) {
-            warnings.push(
+            warnings.push_as(
+                ProblemKind::TimeOutOfRange,
                 path,
                 format!(
                     "its time, {} seconds from 1970, becomes the nearest that ext4 can hold \
@@ -51,7 +53,8 @@ impl Attributes {
                 .any(|prefix| xattr.name.len() > prefix.len() && xattr.name.starts_with(prefix));
             if !known {
                 let name = String::from_utf8_lossy(&xattr.name);
-                warnings.push(
+                warnings.push_as(
+                    ProblemKind::ForeignAttribute,
                     path,
                     format!("its attribute {name:?} is left out: Linux has no such namespace"),
                 );

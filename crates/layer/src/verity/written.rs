@@ -41,17 +41,17 @@ impl Written {
     }
 }
 
-/// An output that takes note of what is written to it.
+/// An output that takes note of what is written to it, if asked to.
 pub(crate) struct Noting<W> {
     pub(crate) out: W,
-    pub(crate) written: Written,
+    pub(crate) written: Option<Written>,
 }
 
 impl<W> Noting<W> {
-    pub(crate) fn new(out: W) -> Self {
+    pub(crate) fn new(out: W, is_asked: bool) -> Self {
         Self {
             out,
-            written: Written::default(),
+            written: is_asked.then(Written::default),
         }
     }
 }
@@ -65,7 +65,9 @@ impl<W: ReadAt> ReadAt for Noting<W> {
 impl<W: WriteAt> WriteAt for Noting<W> {
     fn write_at(&mut self, position: u64, bytes: &[u8]) -> io::Result<usize> {
         let length = self.out.write_at(position, bytes)?;
-        self.written.note(position, length);
+        if let Some(written) = &mut self.written {
+            written.note(position, length);
+        }
         Ok(length)
     }
 

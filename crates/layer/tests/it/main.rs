@@ -27,6 +27,7 @@ mod judge;
 mod listing;
 #[cfg(target_os = "linux")]
 mod locks;
+mod plan;
 mod publication;
 mod publish;
 mod round_trip;

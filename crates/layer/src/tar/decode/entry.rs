@@ -7,6 +7,7 @@ use opengcs_ext4::{Device, Timestamp, Xattr};
 
 use super::values::Values;
 use super::{Body, Decoder, Extensions, MAX_EXTENSION};
+use crate::problem::ProblemKind;
 use crate::tar::header::{BLOCK, BadNumber, Dialect, Header};
 use crate::tar::pax::Records;
 use crate::tar::sparse::{self, PaxSparse};
@@ -142,7 +143,8 @@ impl<R: BufRead> Decoder<R> {
         // GNU tar tells the same list as an xattr too, when asked for both.
         let there = |name: &&[u8]| entry.xattrs.iter().any(|xattr| xattr.name == **name);
         if !values.acl.iter().all(there) {
-            self.warnings.push(
+            self.warnings.push_as(
+ProblemKind::IncompleteAcl,
                 &entry.path,
                 "its access control list in text form (SCHILY.acl) is left out: it is not complete, \
                  or names someone without a number",

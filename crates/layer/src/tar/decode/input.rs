@@ -3,6 +3,7 @@
 use std::io::BufRead;
 
 use super::Decoder;
+use crate::problem::ProblemKind;
 use crate::tar::header::{BLOCK, Header};
 use crate::{Error, Result};
 
@@ -42,12 +43,14 @@ impl<R: BufRead> Decoder<R> {
             }));
         }
         if !zeros {
-            self.warnings.push(
+            self.warnings.push_as(
+                ProblemKind::TrailingData,
                 b"",
                 format!("what follows the end of the tar at byte {start} is ignored"),
             );
         } else if endless {
-            self.warnings.push(
+            self.warnings.push_as(
+                ProblemKind::TrailingData,
                 b"",
                 format!(
                     "the zeros behind the end of the tar at byte {start} were not read to their end"
@@ -117,7 +120,8 @@ impl<R: BufRead> Decoder<R> {
             }
             0 => {
                 // Written by some tools, and what a stream that broke off between entries looks like.
-                self.warnings.push(
+                self.warnings.push_as(
+ProblemKind::NoEndMark,
                     b"",
                     format!("the tar stops at byte {offset} without its end mark: perhaps it is cut short"),
                 );
