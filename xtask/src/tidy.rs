@@ -21,9 +21,10 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
         2,
         &["opengcs-layer", "opengcs-machine", "opengcs-bridge"],
     ),
-    ("opengcs-cli", 3, &["opengcs"]),
-    ("vmtest", 4, &["opengcs"]),
-    ("xtask", 4, &[]),
+    ("opengcs-monitor", 3, &["opengcs"]),
+    ("opengcs-cli", 4, &["opengcs", "opengcs-monitor"]),
+    ("vmtest", 5, &["opengcs"]),
+    ("xtask", 5, &[]),
 ];
 
 /// What floor 0 must not contain: clocks, randomness, async, logs and the system.

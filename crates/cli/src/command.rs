@@ -6,11 +6,14 @@ mod initrd;
 mod inspect;
 mod kernel;
 mod man;
+mod process_options;
 mod run;
 mod scratch;
 mod tar2vhd;
 mod uvm;
 mod vhd2tar;
+mod vm;
+mod vm_options;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -30,6 +33,7 @@ pub(crate) enum Command {
     Scratch(scratch::Scratch),
     Inspect(inspect::Inspect),
     Run(run::Run),
+    Vm(vm::Vm),
     Doctor(doctor::Doctor),
     Initrd(initrd::Initrd),
     Kernel(kernel::Kernel),
@@ -47,6 +51,7 @@ impl Command {
             Self::Scratch(command) => command.run(context).await,
             Self::Inspect(command) => command.run(context).await,
             Self::Run(command) => command.run(context).await,
+            Self::Vm(command) => command.run(context).await,
             Self::Doctor(command) => command.run(context).await,
             Self::Initrd(command) => command.run(context).await,
             Self::Kernel(command) => command.run(context).await,
@@ -59,7 +64,7 @@ impl Command {
     /// The exit code that stands for a failure of ours rather than of a program in a VM.
     pub(crate) fn own_failure(&self) -> u8 {
         match self {
-            Self::Run(_) => run::OWN_FAILURE,
+            Self::Run(_) => process_options::OWN_FAILURE,
             _ => failure::FAILED,
         }
     }

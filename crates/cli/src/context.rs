@@ -22,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) stop: Stop,
     /// Whether only results and errors are shown.
     pub(crate) quiet: bool,
+    /// How much is said of what is done.
+    pub(crate) verbose: u8,
     /// Where work that takes time is shown as it goes.
     pub(crate) shown: Shown,
 }
@@ -33,6 +35,7 @@ impl Context {
             environment: Environment::process(),
             stop: Stop::watch(),
             quiet: common.quiet,
+            verbose: common.verbose,
             shown: if common.quiet {
                 Shown::Nowhere
             } else if events::on() {

@@ -205,6 +205,10 @@ fn parts(error: &(dyn StdError + 'static)) -> (String, Option<String>, Option<St
             .to_owned();
         return (text, hint, error.detail().map(str::to_owned));
     }
+    if let Some(error) = error.downcast_ref::<opengcs_monitor::Error>() {
+        let hint = error.advice().map(str::to_owned);
+        return (error.to_string(), hint, error.detail().map(str::to_owned));
+    }
     if let Some(inner) = error
         .downcast_ref::<io::Error>()
         .and_then(io::Error::get_ref)

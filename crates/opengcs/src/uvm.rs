@@ -14,7 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use opengcs_bridge::message::{Capabilities, PlainRequest, Request, RequestBase};
+use opengcs_bridge::message::{
+    Capabilities, GuestMetrics, Nested, PlainRequest, PropertiesRequest, PropertyQuery, Request,
+    RequestBase, Response,
+};
 use opengcs_machine::{Description, Machine, State};
 use tokio::task::AbortHandle;
 
@@ -148,12 +151,30 @@ impl UtilityVm {
         self.inner.machine.wait().await.to_string()
     }
 
+    /// What the whole guest uses: bytes of memory, nanoseconds of processor time, processes. `None` from an
+    /// agent that does not count.
+    ///
+    /// # Errors
+    /// The agent does not serve that, or the VM has ended.
+    pub async fn statistics(&self) -> Result<Option<GuestMetrics>> {
+        let request = Request::GetProperties(PropertiesRequest {
+            base: RequestBase::utility_vm(),
+            query: Nested(PropertyQuery {
+                property_types: vec!["Statistics".to_owned()],
+            }),
+        });
+        let limit = Some(self.inner.timeout());
+        match self.inner.link.request(&request, limit).await? {
+            Response::Properties(response) => Ok(response.properties.0.metrics),
+            _ => Err(unexpected("GetProperties")),
+        }
+    }
+
     /// The agent's own stacks, as text.
     ///
     /// # Errors
     /// The agent does not serve that, or the VM has ended.
     pub async fn stacks(&self) -> Result<String> {
-        use opengcs_bridge::message::Response;
         let request = Request::DumpStacks(PlainRequest {
             base: RequestBase::utility_vm(),
         });

@@ -12,6 +12,8 @@ mod full_disk;
 mod guest;
 mod help;
 mod inspect;
+#[cfg(target_os = "linux")]
+mod monitor;
 mod plan;
 mod run;
 mod scratch;

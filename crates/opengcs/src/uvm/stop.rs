@@ -9,7 +9,7 @@ use opengcs_machine::{Exit, ExitReason};
 use super::UtilityVm;
 use crate::error::Result;
 
-/// For the agent to end processes, sync and unmount.
+/// For the agent to end processes, sync and unmount, unless the caller says otherwise.
 const GUEST: Duration = Duration::from_secs(5);
 /// For the power button.
 const MACHINE: Duration = Duration::from_millis(500);
@@ -36,6 +36,15 @@ impl UtilityVm {
     /// # Errors
     /// None today; a backend may have some.
     pub async fn stop(&self) -> Result<Stopped> {
+        self.stop_within(GUEST).await
+    }
+
+    /// [`stop`](Self::stop) with a guest that has `grace` to end its processes, sync, unmount and power
+    /// off. The machine has 5 seconds more to end by other means.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn stop_within(&self, grace: Duration) -> Result<Stopped> {
         let inner = &self.inner;
         if inner.machine.state().is_end() {
             inner.machine.wait().await;
@@ -48,7 +57,7 @@ impl UtilityVm {
         let gracefully = async {
             // No answer comes: the connection closes and the machine ends. An agent that refuses
             // leaves the machine running, which the time limit finds.
-            let asked = inner.link.request(&request, Some(GUEST));
+            let asked = inner.link.request(&request, Some(grace));
             let ended = inner.machine.wait();
             tokio::pin!(ended);
             tokio::select! {
@@ -56,7 +65,7 @@ impl UtilityVm {
                 _ = asked => ended.await,
             }
         };
-        if let Ok(exit) = tokio::time::timeout(GUEST, gracefully).await {
+        if let Ok(exit) = tokio::time::timeout(grace, gracefully).await {
             return Ok(how(&exit));
         }
         tracing::warn!(name = %inner.config.name, "the guest does not power off when asked");

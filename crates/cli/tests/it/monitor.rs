@@ -1,0 +1,138 @@
+//! VMs that outlive the command, as far as that goes without one.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+
+use crate::fixture::{Place, kernel, said};
+
+/// A place with a runtime folder.
+struct Runtime {
+    place: Place,
+}
+
+impl Runtime {
+    fn new() -> Self {
+        let place = Place::new();
+        let mut private = fs::DirBuilder::new();
+        private.mode(0o700).create(place.path("run")).unwrap();
+        Self { place }
+    }
+
+    fn opengcs(&self, arguments: &[&str]) -> assert_cmd::Command {
+        let mut command = self.place.opengcs(arguments);
+        command.env("XDG_RUNTIME_DIR", self.place.path("run"));
+        command
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.opengcs(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn fails(&self, arguments: &[&str], code: i32, words: &[&str]) {
+        let mut command = self.opengcs(arguments);
+        self.place.fails_as(&mut command, code, words);
+    }
+}
+
+/// What a monitor has left that died with its VM.
+fn dead(runtime: &Runtime, name: &str) {
+    let all = runtime.place.path("run").join("opengcs");
+    let folder = all.join(name);
+    let mut private = fs::DirBuilder::new();
+    private.mode(0o700).recursive(true).create(&folder).unwrap();
+    let record = format!(
+        r#"{{"name":"{name}","started_ms":1,"ended_ms":2,"reason":"the guest powered off","bundle":null}}"#
+    );
+    fs::write(folder.join("ended.json"), record).unwrap();
+    fs::write(folder.join("console.log"), "last words\n").unwrap();
+}
+
+#[test]
+fn where_there_is_no_vm_the_list_is_empty_and_the_rest_says_so() {
+    let runtime = Runtime::new();
+    assert_eq!(runtime.ok(&["vm", "ls"]), "");
+    assert_eq!(runtime.ok(&["vm", "ls", "--json"]), "[]\n");
+    for command in ["stop", "inspect", "logs", "stats"] {
+        runtime.fails(&["vm", command, "a"], 1, &["there is no VM a"]);
+    }
+}
+
+#[test]
+fn a_start_that_cannot_work_leaves_nothing() {
+    let runtime = Runtime::new();
+    runtime.fails(&["vm", "start", "a"], 1, &["kernel", "bootx64.efi"]);
+    let data = runtime.place.data();
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("bootx64.efi"), kernel("6.9.1")).unwrap();
+    fs::write(data.join("initrd.img"), b"070701").unwrap();
+    // The monitor's words, by way of the command.
+    let output = runtime
+        .opengcs(&["vm", "start", "a"])
+        .env("PATH", "")
+        .output()
+        .unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("hint: install QEMU"), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert_eq!(runtime.ok(&["vm", "ls", "--json"]), "[]\n");
+    let left = fs::read_dir(runtime.place.path("run").join("opengcs")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_vm_that_died_is_told_of_until_it_is_stopped() {
+    let runtime = Runtime::new();
+    dead(&runtime, "a");
+    let listed = runtime.ok(&["vm", "ls"]);
+    assert!(
+        listed.contains("ended") && listed.contains("the guest powered off"),
+        "{listed}"
+    );
+    let shown = runtime.ok(&["vm", "inspect", "a", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["state"], "ended");
+    assert_eq!(shown["ended_ms"], 2);
+    assert_eq!(
+        runtime.ok(&["vm", "logs", "a", "--log", "console"]),
+        "last words\n"
+    );
+    assert_eq!(runtime.ok(&["vm", "logs", "a"]), "console | last words\n");
+    runtime.fails(
+        &["vm", "stats", "a"],
+        1,
+        &["a has ended: the guest powered off"],
+    );
+    let stopped = runtime.ok(&["vm", "stop", "a"]);
+    assert!(stopped.contains("the guest powered off"), "{stopped}");
+    assert_eq!(runtime.ok(&["vm", "ls"]), "");
+}
+
+#[test]
+fn what_a_killed_monitor_left_is_cleared_away_by_a_look() {
+    let runtime = Runtime::new();
+    dead(&runtime, "a");
+    let folder = runtime.place.path("run").join("opengcs/a");
+    fs::remove_file(folder.join("ended.json")).unwrap();
+    assert_eq!(runtime.ok(&["vm", "ls"]), "");
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_folder_that_others_can_enter_is_not_used() {
+    let runtime = Runtime::new();
+    dead(&runtime, "a");
+    let all = runtime.place.path("run").join("opengcs");
+    fs::set_permissions(&all, fs::Permissions::from_mode(0o755)).unwrap();
+    runtime.fails(&["vm", "ls"], 1, &["0755", "run/opengcs"]);
+    fs::set_permissions(&all, fs::Permissions::from_mode(0o700)).unwrap();
+    runtime.ok(&["vm", "ls"]);
+}
+
+#[test]
+fn nobody_becomes_a_monitor_by_hand() {
+    let runtime = Runtime::new();
+    runtime.fails(&["vm", "monitor", "a"], 1, &["which VM"]);
+}
