@@ -1,7 +1,7 @@
 //! How a task runs other programs: what they are called with is shown, and a failure names them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -51,6 +51,22 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Ends a program that hangs, and all that it has started.
+pub(crate) fn end_with_descendants(child: &mut Child) -> Result<()> {
+    let mut all = vec![child.id().to_string()];
+    let mut seen = 0;
+    while let Some(pid) = all.get(seen) {
+        let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = listed.unwrap_or_default();
+        all.extend(children.split_whitespace().map(str::to_owned));
+        seen += 1;
+    }
+    // Some may have ended by themselves.
+    let _ = Command::new("kill").arg("-KILL").args(&all).status();
+    child.wait().context("cannot wait for what was ended")?;
+    Ok(())
+}
+
 /// Fetches the standard library of another target when it is not there.
 pub(crate) fn ensure_target(target: &str) -> Result<()> {
     let listed = || {
@@ -83,4 +99,28 @@ fn describe(command: &Command) -> String {
         .map(|word| word.to_string_lossy())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+
+    use super::*;
+
+    #[test]
+    fn what_a_program_has_started_is_ended_with_it() {
+        let mut child = Command::new("sh")
+            .args(["-c", "sh -c 'sleep 1000 & echo $!; wait'; true"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut said)
+            .unwrap();
+        end_with_descendants(&mut child).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", said.trim()));
+        // Nobody may have come for the dead one yet.
+        assert!(stat.is_err() || stat.unwrap().contains(") Z "), "{said}");
+    }
 }

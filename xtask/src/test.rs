@@ -2,11 +2,17 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{dist, guest, host, run, windows};
+
+/// After as long without a word, tests hang and are ended. Much longer than all tests take, or than it takes to
+/// build them on a machine that has built nothing yet.
+const SILENCE: Duration = Duration::from_secs(30 * 60);
 
 /// What `cargo xtask test` is told.
 #[derive(Args)]
@@ -158,10 +164,26 @@ fn tests(
         .spawn()
         .context("cannot run cargo test")?;
     let stdout = child.stdout.take().context("cargo test has no output")?;
-    for line in BufReader::new(stdout).lines() {
-        let line = line.context("cannot read what cargo test prints")?;
-        println!("{line}");
-        count.add(&line);
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(stdout).lines();
+        while lines.next().is_some_and(|line| tell.send(line).is_ok()) {}
+    });
+    loop {
+        match told.recv_timeout(SILENCE) {
+            Ok(line) => {
+                let line = line.context("cargo test prints what is no text")?;
+                println!("{line}");
+                count.add(&line);
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                println!("ended: the tests above hang, nothing was said for {SILENCE:?}");
+                run::end_with_descendants(&mut child)?;
+                count.failed += 1;
+                return Ok(false);
+            }
+        }
     }
     Ok(child
         .wait()

@@ -37,6 +37,9 @@ pub(crate) fn check() -> Result<()> {
 
 /// What makes the host side's tests for Windows, in this order.
 pub(crate) struct Lane {
+    /// Wine's server, which stays between one test program and the next: a program that starts while its
+    /// server is about to go fails.
+    _server: Option<Server>,
     /// Builds the double of Hyper-V's library, an example, which no `cargo test` of some tests does.
     pub(crate) double: Command,
     /// The `cargo test`s that wine runs.
@@ -61,12 +64,39 @@ pub(crate) fn lane() -> Result<Lane> {
     double.args(["build", "--quiet", "--target", TARGET]);
     double.args(["--package", "opengcs-machine", "--example", "computecore"]);
     Ok(Lane {
+        _server: Server::start(&wine, &prefix)?,
         double,
         tests: [
             test(&["--lib", "--bins"], CRATES),
             test(&["--test", "it"], INTEGRATION),
         ],
     })
+}
+
+/// Ended when it is dropped; by itself, when there was no program for as long as it takes to build the next.
+struct Server(Command);
+
+impl Server {
+    /// Nothing where the server is not beside wine itself.
+    fn start(wine: &Path, prefix: &Path) -> Result<Option<Self>> {
+        let program = wine.with_file_name("wineserver64");
+        if !program.is_file() {
+            return Ok(None);
+        }
+        let server = |argument: &str| {
+            let mut server = Command::new(&program);
+            server.arg(argument).env("WINEPREFIX", prefix);
+            server
+        };
+        run::run(&mut server("--persistent=600"))?;
+        Ok(Some(Self(server("--kill"))))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.status();
+    }
 }
 
 fn packages<'a>(command: &'a mut Command, crates: &[&str]) -> &'a mut Command {
