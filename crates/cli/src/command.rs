@@ -1,7 +1,10 @@
 //! Which commands there are.
 
 mod completions;
+mod debug;
+mod disk;
 mod doctor;
+mod exec;
 mod initrd;
 mod inspect;
 mod kernel;
@@ -34,6 +37,9 @@ pub(crate) enum Command {
     Inspect(inspect::Inspect),
     Run(run::Run),
     Vm(vm::Vm),
+    Exec(exec::Exec),
+    Disk(disk::Disk),
+    Debug(debug::Debug),
     Doctor(doctor::Doctor),
     Initrd(initrd::Initrd),
     Kernel(kernel::Kernel),
@@ -52,6 +58,9 @@ impl Command {
             Self::Inspect(command) => command.run(context).await,
             Self::Run(command) => command.run(context).await,
             Self::Vm(command) => command.run(context).await,
+            Self::Exec(command) => command.run(context).await,
+            Self::Disk(command) => command.run(context).await,
+            Self::Debug(command) => command.run(context).await,
             Self::Doctor(command) => command.run(context).await,
             Self::Initrd(command) => command.run(context).await,
             Self::Kernel(command) => command.run(context).await,
@@ -64,7 +73,7 @@ impl Command {
     /// The exit code that stands for a failure of ours rather than of a program in a VM.
     pub(crate) fn own_failure(&self) -> u8 {
         match self {
-            Self::Run(_) => process_options::OWN_FAILURE,
+            Self::Run(_) | Self::Exec(_) => process_options::OWN_FAILURE,
             _ => failure::FAILED,
         }
     }

@@ -6,6 +6,7 @@
 mod arguments;
 mod command;
 mod context;
+mod detach_keys;
 mod disk_format;
 mod events;
 mod failure;

@@ -4,12 +4,14 @@
 mod unix;
 #[cfg(unix)]
 pub(crate) use unix::{
-    Resized, Signals, Terminal, outlive_file_limit, stdin, stdout, wait_readable, wait_writable,
+    OtherSignals, Resized, Signals, Terminal, outlive_file_limit, stdin, stdout, wait_readable,
+    wait_writable,
 };
 
 #[cfg(not(unix))]
 mod other;
 #[cfg(not(unix))]
 pub(crate) use other::{
-    Resized, Signals, Terminal, outlive_file_limit, stdin, stdout, wait_readable, wait_writable,
+    OtherSignals, Resized, Signals, Terminal, outlive_file_limit, stdin, stdout, wait_readable,
+    wait_writable,
 };

@@ -77,7 +77,7 @@ pub use uvm::{
     Attachment, Container, ContainerExit, ContainerSpec, DEBUG_COMMAND_VARIABLE, DEBUG_VARIABLE,
     Diagnostics, ExitStatus, GuestPlace, HotAdd, LOG_VARIABLE, Output, OverlaySpec, Process,
     ProcessHandle, ProcessInput, ProcessOutput, ProcessSpec, Signal, Stage, Stopped, TarStream,
-    Timeline, UtilityVm,
+    Timeline, UtilityVm, write_bundle,
 };
 
 /// What a container or the VM has used.

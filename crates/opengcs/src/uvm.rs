@@ -45,6 +45,7 @@ mod stop;
 mod tests;
 mod timeline;
 
+pub use bundle::write_bundle;
 pub use container::{Container, ContainerExit, ContainerSpec};
 pub use debug::{DEBUG_COMMAND_VARIABLE, DEBUG_VARIABLE, Diagnostics};
 pub use disks::{Attachment, GuestPlace, HotAdd};

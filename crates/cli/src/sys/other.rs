@@ -61,11 +61,29 @@ impl Terminal {
     pub(crate) fn raw() -> Self {
         Self
     }
+
+    /// As it is.
+    pub(crate) fn restore() {}
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
         // Nothing was changed, and whoever drops it need not know.
+    }
+}
+
+/// There are none here.
+pub(crate) struct OtherSignals;
+
+impl OtherSignals {
+    /// Nothing to listen to.
+    pub(crate) fn listen() -> Self {
+        Self
+    }
+
+    /// None will ever come.
+    pub(crate) async fn next(&mut self) -> u8 {
+        std::future::pending().await
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -94,9 +95,10 @@ pub(crate) fn stdout() -> io::Result<File> {
 }
 
 /// The terminal that stdin is, in raw mode until this is dropped; nothing when it is none.
-pub(crate) struct Terminal {
-    before: Option<Termios>,
-}
+pub(crate) struct Terminal;
+
+/// How the terminal was before it was put into raw mode.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
 impl Terminal {
     /// How many rows and columns the terminal has that stdout is, if it is one.
@@ -112,16 +114,62 @@ impl Terminal {
             raw.make_raw();
             tcsetattr(io::stdin(), OptionalActions::Now, &raw).is_ok()
         });
-        Self { before }
+        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = before;
+        Self
+    }
+
+    /// Makes it again what it was, also where the process ends without dropping anything.
+    pub(crate) fn restore() {
+        let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(before) = before {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
+        }
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
+        Self::restore();
+    }
+}
+
+/// Signals that programs give a meaning of their own, and that this one hands on.
+pub(crate) struct OtherSignals {
+    all: [(u8, Option<Signal>); 3],
+}
+
+impl OtherSignals {
+    /// Takes them over from the system, which would end the process.
+    pub(crate) fn listen() -> Self {
+        let kinds = [
+            SignalKind::quit(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ];
+        let number = |kind: SignalKind| u8::try_from(kind.as_raw_value()).unwrap_or_default();
+        Self {
+            all: kinds.map(|kind| (number(kind), signal(kind).ok())),
         }
     }
+
+    /// Waits for one and returns its number.
+    pub(crate) async fn next(&mut self) -> u8 {
+        let [quit, first, second] = &mut self.all;
+        tokio::select! {
+            () = come(&mut quit.1) => quit.0,
+            () = come(&mut first.1) => first.0,
+            () = come(&mut second.1) => second.0,
+        }
+    }
+}
+
+async fn come(signal: &mut Option<Signal>) {
+    if let Some(signal) = signal
+        && signal.recv().await.is_some()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Tells when the terminal has another size.

@@ -57,6 +57,16 @@ fn where_there_is_no_vm_the_list_is_empty_and_the_rest_says_so() {
     for command in ["stop", "inspect", "logs", "stats"] {
         runtime.fails(&["vm", command, "a"], 1, &["there is no VM a"]);
     }
+    for arguments in [
+        &["disk", "ls", "a"][..],
+        &["disk", "add", "a", "x.vhd"],
+        &["disk", "rm", "a", "x.vhd"],
+        &["debug", "a", "-o", "x"],
+    ] {
+        runtime.fails(arguments, 1, &["there is no VM a"]);
+    }
+    runtime.fails(&["exec", "a", "--", "true"], 125, &["there is no VM a"]);
+    runtime.fails(&["exec", "-e", "=x", "a", "--", "true"], 2, &["=x"]);
 }
 
 #[test]
@@ -104,6 +114,16 @@ fn a_vm_that_died_is_told_of_until_it_is_stopped() {
         &["vm", "stats", "a"],
         1,
         &["a has ended: the guest powered off"],
+    );
+    runtime.fails(&["exec", "a", "--", "true"], 125, &["a has ended"]);
+    let bundle = runtime.ok(&["debug", "a", "-o", "-"]);
+    assert!(bundle.contains("the guest powered off"), "{bundle}");
+    assert!(bundle.contains("last words"), "{bundle}");
+    let file = runtime.ok(&["debug", "a", "-o", "bundle.txt"]);
+    assert_eq!(file, "bundle.txt\n");
+    assert_eq!(
+        fs::read_to_string(runtime.place.path("bundle.txt")).unwrap(),
+        bundle
     );
     let stopped = runtime.ok(&["vm", "stop", "a"]);
     assert!(stopped.contains("the guest powered off"), "{stopped}");
