@@ -14,6 +14,7 @@ mod run;
 mod scratch;
 mod tar2vhd;
 mod uvm;
+mod verify;
 mod vhd2tar;
 mod vm;
 mod vm_options;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Vhd2Tar(vhd2tar::Vhd2Tar),
     Scratch(scratch::Scratch),
     Inspect(inspect::Inspect),
+    Verify(verify::Verify),
     Run(run::Run),
     Vm(vm::Vm),
     Exec(exec::Exec),
@@ -56,6 +58,7 @@ impl Command {
             Self::Vhd2Tar(command) => command.run(context).await,
             Self::Scratch(command) => command.run(context).await,
             Self::Inspect(command) => command.run(context).await,
+            Self::Verify(command) => command.run(context).await,
             Self::Run(command) => command.run(context).await,
             Self::Vm(command) => command.run(context).await,
             Self::Exec(command) => command.run(context).await,

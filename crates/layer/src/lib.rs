@@ -52,6 +52,7 @@ mod copy;
 mod counting;
 mod decompress;
 mod details;
+mod digest;
 mod disk_file;
 mod error;
 mod export;
@@ -67,6 +68,7 @@ mod pipeline;
 mod plan;
 mod problem;
 pub mod publish;
+mod receipt;
 mod scratch;
 #[cfg(windows)]
 mod sys;
@@ -95,8 +97,11 @@ pub use opengcs_vhd::{Disk, DiskOptions, Format, Guid, Summary, detect};
 pub use plan::{Plan, PlannedImage, plan_tar};
 pub use problem::{Problem, ProblemKind, Problems, Severity};
 pub use publish::{Existing, NewFile};
+pub use receipt::{Difference, Receipt, verify_image, verify_tar};
 pub use scratch::{DEFAULT_SCRATCH_SIZE, Scratch, ScratchOptions, create_scratch};
-pub use to_disk::{Converted, TarToDiskOptions, TarToExt4Options, tar_to_disk, tar_to_ext4};
+pub use to_disk::{
+    Converted, Digests, TarToDiskOptions, TarToExt4Options, tar_to_disk, tar_to_ext4,
+};
 #[cfg(unix)]
 pub use to_tar::folder_to_tar;
 pub use to_tar::{DiskToTarOptions, Exported, disk_to_tar, ext4_to_tar};

@@ -13,6 +13,7 @@ use positioned_io::{ReadAt, WriteAt};
 
 use crate::control::Control;
 use crate::decompress::{Compression, Decompressor};
+use crate::digest::{self, Hashed};
 use crate::error::from_ext4;
 use crate::filesystem::FilesystemOptions;
 use crate::image::{self, Shape, Tree};
@@ -51,6 +52,8 @@ pub struct TarToDiskOptions {
     /// Whether a dm-verity tree follows the file system, as hcsshim lays it out. A size asked for
     /// is the file system's; the disk is larger by the tree.
     pub verity: bool,
+    /// Whether digests are taken: of the tar while it is read, of the disk file when it is whole.
+    pub digests: bool,
 }
 
 impl Default for TarToDiskOptions {
@@ -61,6 +64,7 @@ impl Default for TarToDiskOptions {
             existing: Existing::Replace,
             sync: true,
             verity: false,
+            digests: false,
         }
     }
 }
@@ -101,7 +105,25 @@ pub struct Converted {
     pub warnings: Warnings,
     /// The dm-verity tree behind the file system, where one was asked for.
     pub verity: Option<Verity>,
+    /// Digests, where they were asked for.
+    pub digests: Option<Digests>,
     pub(crate) finished: Finished,
+    /// The digest of the uncompressed tar on its way into `digests`.
+    diff_id: Option<String>,
+}
+
+/// What identifies a conversion's input and output: SHA-256, as OCI writes digests (`sha256:…`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Digests {
+    /// Of the tar as it came, compressed or not.
+    pub tar: String,
+    /// Bytes of that.
+    pub tar_size: u64,
+    /// Of the tar, uncompressed: OCI's `DiffID`.
+    pub diff_id: String,
+    /// Of the disk file's bytes, holes as zeros.
+    pub image: String,
 }
 
 /// Writes a tar stream as an ext4 file system to `out`, which must read as zeros where it was not
@@ -118,25 +140,40 @@ pub fn tar_to_ext4(
     out: impl ReadAt + WriteAt + Send,
     options: &TarToExt4Options,
 ) -> Result<Converted> {
-    convert(input, out, options).map(|(converted, _)| converted)
+    convert(input, out, options, false).map(|(converted, _)| converted)
 }
 
 fn convert<W: ReadAt + WriteAt + Send>(
     input: impl Read,
     out: W,
     options: &TarToExt4Options,
+    hashing: bool,
 ) -> Result<(Converted, W)> {
-    let job = Job::new(options)?;
-    let input = Decompressor::new(input)?;
-    let compression = input.compression();
-    if compression == Compression::None {
-        behind::run(input, out, |ahead, behind| {
+    let mut job = Job::new(options)?;
+    let mut input = Hashed::new(input, hashing);
+    let decompressor = Decompressor::new(&mut input)?;
+    let compression = decompressor.compression();
+    // What is not compressed has one digest.
+    job.hashing = hashing && compression != Compression::None;
+    let (mut converted, out) = if compression == Compression::None {
+        behind::run(decompressor, out, |ahead, behind| {
             let (converted, _) = job.run(ahead, behind, compression, None)?;
             Ok(converted)
-        })
+        })?
     } else {
-        pipeline::run(input, |incoming| job.run(incoming, out, compression, None))
+        pipeline::run(decompressor, |incoming| {
+            job.run(incoming, out, compression, None)
+        })?
+    };
+    if let Some((tar, tar_size)) = input.finish()? {
+        converted.digests = Some(Digests {
+            diff_id: converted.diff_id.take().unwrap_or_else(|| tar.clone()),
+            tar,
+            tar_size,
+            image: String::new(),
+        });
     }
+    Ok((converted, out))
 }
 
 /// Does the same as [`convert`] and notes what is the matter with the tar.
@@ -161,6 +198,8 @@ pub(crate) fn convert_noting<W: ReadAt + WriteAt + Send>(
 struct Job<'a> {
     options: &'a TarToExt4Options,
     writer: WriterOptions,
+    /// Whether what is unpacked is hashed.
+    hashing: bool,
 }
 
 impl<'a> Job<'a> {
@@ -168,7 +207,11 @@ impl<'a> Job<'a> {
         let writer = options.filesystem.writer()?;
         // What is wrong with the options is told before the input is waited for.
         Writer::new(Vec::new(), &writer).map_err(from_ext4)?;
-        Ok(Self { options, writer })
+        Ok(Self {
+            options,
+            writer,
+            hashing: false,
+        })
     }
 
     fn run<W: ReadAt + WriteAt>(
@@ -187,9 +230,13 @@ impl<'a> Job<'a> {
         };
         let mut writer = Writer::new(out, &self.writer).map_err(from_ext4)?;
         let control = &self.options.control;
-        let unpacked = unpack(input, &mut writer, options, control, notes)?;
+        let mut input = Hashed::new(input, self.hashing);
+        let unpacked = unpack(&mut input, &mut writer, options, control, notes)?;
+        let diff_id = input.finish()?;
         let (finished, out) = writer.finish().map_err(from_ext4)?;
-        Ok((converted(unpacked, finished, compression), out))
+        let mut converted = converted(unpacked, finished, compression);
+        converted.diff_id = diff_id.map(|(digest, _)| digest);
+        Ok((converted, out))
     }
 }
 
@@ -204,6 +251,8 @@ fn converted(unpacked: Unpacked, finished: Finished, compression: Compression) -
         warnings: unpacked.warnings,
         verity: None,
         finished,
+        digests: None,
+        diff_id: None,
     }
 }
 
@@ -222,7 +271,7 @@ pub fn tar_to_disk(
 ) -> Result<Converted> {
     let file = NewFile::create(output, options.existing)?;
     let made = image::make(file.file(), &options.shape(Some(output)), |out| {
-        convert(input, out, &options.ext4)
+        convert(input, out, &options.ext4, options.digests)
             .map(|(converted, out)| {
                 let size = converted.virtual_size;
                 (converted, size, out)
@@ -232,12 +281,16 @@ pub fn tar_to_disk(
                 _ => error,
             })
     })?;
-    let converted = Converted {
+    let mut converted = Converted {
         size: length(file.file(), output)?,
         virtual_size: made.virtual_size,
         verity: made.verity,
         ..made.filled
     };
+    if let Some(digests) = &mut converted.digests {
+        let taken = digest::of_file(file.file(), &options.ext4.control);
+        (digests.image, _) = taken.map_err(|error| error.with_path(output))?;
+    }
     publish(file, options.sync)?;
     Ok(converted)
 }

@@ -10,14 +10,16 @@
 //! from the size, so the tree goes out as the file system is read, and a block
 //! of each level is all that is held.
 
+mod check;
 mod superblock;
 mod tree;
 mod written;
 
 use positioned_io::{ReadAt, WriteAt};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub(crate) use check::check;
 pub(crate) use tree::Hashing;
 pub(crate) use written::{Noting, Written};
 
@@ -34,7 +36,7 @@ const FANOUT: u64 = 128;
 type Digest = [u8; DIGEST];
 
 /// A dm-verity tree on a disk, and what a kernel must be told to use it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Verity {
     /// The hash of the tree's first block, in hexadecimal. It stands for all data.

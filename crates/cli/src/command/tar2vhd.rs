@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use opengcs::layer::{self, Control, Converted, Format, TarToDiskOptions, TarWhiteouts};
+use opengcs::layer::{
+    self, Control, Converted, Existing, Format, NewFile, Receipt, TarToDiskOptions, TarWhiteouts,
+};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -39,11 +41,13 @@ Examples:
 Sizes are bytes, or a number with K, M, G or T in binary units: 20G is 20 × 1024³ bytes.
 
   opengcs tar2vhd -i layer.tar -o layer.vhd --verity
+  opengcs tar2vhd -i layer.tar -o layer.vhd --receipt layer.json
   opengcs tar2vhd -i layer.tar --plan                 look before you leap
 
 JSON: {output, format, size, virtual_size, entries, tar_bytes, compression, inodes,
 verity: {root_hash, hash_offset, data_blocks, data_block_size, hash_block_size, algorithm, salt,
-uuid} or null, warnings: [{path, message}], warnings_total}; sizes are bytes.
+uuid} or null, receipt: its file or null, warnings: [{path, message}], warnings_total}; sizes are
+bytes.
 With --plan: {format, image: {size, virtual_size, filesystem_size, free, block_size, inodes,
 free_inodes, attribute_blocks, attribute_inodes} or null, refusal: why there is no image, or null,
 is_whole, compression, entries, tar_bytes, largest_file: {path, size} or null,
@@ -106,6 +110,13 @@ pub(crate) struct Tar2Vhd {
     /// refused.
     #[arg(long)]
     plan: bool,
+    /// Write a receipt: JSON with the digests of tar, uncompressed tar and disk file, the root hash, the
+    /// options and the version; `opengcs verify` holds a disk file against it
+    ///
+    /// It appears when the disk file has. The digests cost time: the tar's are taken while it is read,
+    /// and the disk file is read again for its own.
+    #[arg(long, value_name = "FILE", conflicts_with = "plan")]
+    receipt: Option<PathBuf>,
     #[command(flatten)]
     json: Json,
 }
@@ -128,6 +139,7 @@ struct Done<'a> {
     compression: layer::Compression,
     inodes: u32,
     verity: Option<&'a layer::Verity>,
+    receipt: Option<&'a Path>,
     #[serde(flatten)]
     warnings: Told,
 }
@@ -149,6 +161,7 @@ impl Tar2Vhd {
         if !to_stdout {
             output::refuse_same(&self.input, &target)?;
         }
+        let receipt = self.begin_receipt(&target)?;
         let format = self.disk_format(&target);
         let what = if to_stdout {
             "making a disk file".to_owned()
@@ -173,6 +186,7 @@ impl Tar2Vhd {
             None => target.clone(),
         };
         let written = file.clone();
+        let chosen = options.clone();
         let converted = context
             .blocking(move || Ok(layer::tar_to_disk(input, &file, &options)?))
             .await
@@ -182,8 +196,27 @@ impl Tar2Vhd {
             send(&written, context).await?;
         }
         drop(folder);
+        if let Some(file) = receipt {
+            Receipt::new(&converted, &chosen)?.publish(file)?;
+        }
         self.tell(context, &target, format, &converted)?;
         Ok(0)
+    }
+
+    /// Begins the receipt's file, so that what is wrong with its place shows before the work is done.
+    fn begin_receipt(&self, target: &Path) -> Result<Option<NewFile>> {
+        let Some(path) = &self.receipt else {
+            return Ok(None);
+        };
+        output::refuse_same(&self.input, path)?;
+        if path == target {
+            return Err(Failure::usage(format!(
+                "the disk file and its receipt cannot both be {}",
+                path.display()
+            ))
+            .into());
+        }
+        Ok(Some(NewFile::create(path, Existing::Replace)?))
     }
 
     fn disk_format(&self, target: &Path) -> Format {
@@ -226,6 +259,7 @@ impl Tar2Vhd {
         };
         options.ext4.backslash_paths = self.backslash;
         options.verity = self.verity;
+        options.digests = self.receipt.is_some();
         let filesystem = &mut options.ext4.filesystem;
         filesystem.size = self.size.map(|Size(bytes)| bytes);
         filesystem.journal = self.journal.map(|Size(bytes)| bytes);
@@ -276,6 +310,7 @@ impl Tar2Vhd {
             compression: converted.compression,
             inodes: converted.inodes,
             verity: converted.verity.as_ref(),
+            receipt: self.receipt.as_deref(),
             warnings: Told::of(&converted.warnings),
         };
         if target == Path::new("-") {

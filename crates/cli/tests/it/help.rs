@@ -7,6 +7,7 @@ const COMMANDS: &[&[&str]] = &[
     &["vhd2tar"],
     &["scratch"],
     &["inspect"],
+    &["verify"],
     &["run"],
     &["vm", "start"],
     &["vm", "stop"],

@@ -15,6 +15,7 @@ mod inspect;
 #[cfg(target_os = "linux")]
 mod monitor;
 mod plan;
+mod receipt;
 mod run;
 mod scratch;
 #[cfg(unix)]

@@ -12,6 +12,11 @@ use super::tree::UNIT;
 pub(crate) struct Written(BTreeMap<u64, u64>);
 
 impl Written {
+    /// All of the first `length` bytes.
+    pub(super) fn all(length: u64) -> Self {
+        Self(BTreeMap::from([(0, length.div_ceil(UNIT))]))
+    }
+
     /// Takes note of a write.
     pub(super) fn note(&mut self, position: u64, length: usize) {
         if length == 0 {

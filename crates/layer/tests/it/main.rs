@@ -30,6 +30,8 @@ mod locks;
 mod plan;
 mod publication;
 mod publish;
+#[cfg(unix)]
+mod receipt;
 mod round_trip;
 mod scratch;
 #[cfg(unix)]
