@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 
 use super::{Page, links::SUMMARY, pages};
 use crate::dist::Programs;
@@ -196,6 +197,25 @@ impl Place {
         }
         Ok(text)
     }
+}
+
+/// VMs that a page has left, because a command of it failed, end with their place.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Ok(listed) = self.command("opengcs vm ls --json 2>/dev/null", false) else {
+            return;
+        };
+        let vms: Vec<Named> = serde_json::from_str(&listed).unwrap_or_default();
+        for vm in vms {
+            let _ = self.command(&format!("opengcs vm stop --time 0 {}", vm.name), false);
+        }
+    }
+}
+
+/// What is read of the list of VMs.
+#[derive(Deserialize)]
+struct Named {
+    name: String,
 }
 
 /// Splits a page.
