@@ -77,7 +77,8 @@ mod write;
 
 pub use error::{Error, ErrorKind, Result};
 pub use read::{
-    DirEntry, Entries, Inode, JournalState, Reader, Segment, SegmentKind, Segments, Summary,
+    DirEntry, Entries, GroupUse, Inode, JournalState, Reader, Segment, SegmentKind, Segments,
+    Summary,
 };
 pub use types::{BlockNo, Device, FileType, InodeNo, Metadata, Timestamp, Xattr};
 pub use write::{FileWriter, Finished, NodeId, Writer, WriterOptions};

@@ -3,6 +3,7 @@
 mod content;
 mod directory;
 mod fast_commit;
+mod free;
 mod geometry;
 mod group;
 mod inode;
@@ -18,6 +19,7 @@ use positioned_io::ReadAt;
 
 pub use self::content::{Segment, SegmentKind, Segments};
 pub use self::directory::{DirEntry, Entries};
+pub use self::free::GroupUse;
 pub use self::inode::Inode;
 pub use self::summary::{JournalState, Summary};
 
@@ -26,7 +28,7 @@ use self::volume::{Volume, read_exact};
 use crate::error::{Error, Result};
 use crate::format::feature::Incompat;
 use crate::format::superblock::{OFFSET, SIZE};
-use crate::types::{FileType, InodeNo, Metadata, Xattr};
+use crate::types::{BlockNo, FileType, InodeNo, Metadata, Xattr};
 
 /// An open volume.
 ///
@@ -67,6 +69,39 @@ impl<R: ReadAt> Reader<R> {
     /// What the volume is, in a few words and numbers.
     pub fn summary(&self) -> Summary {
         Summary::new(&self.volume.geometry, self.journal)
+    }
+
+    /// How full each block group is, in order, by what its descriptor says.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for a descriptor that cannot be believed.
+    pub fn groups(&self) -> impl Iterator<Item = Result<GroupUse>> {
+        (0..self.volume.geometry.groups).map(|group| self.volume.group_use(group))
+    }
+
+    /// Tells `found` every run of blocks that nothing needs, in order and as long as can be: what
+    /// is in them may change at any time, also under a journal that is yet to be replayed.
+    ///
+    /// That asks for more than reading: bitmaps, checksums and counts must agree in every group, and
+    /// blocks of metadata count as used whatever a bitmap says. What orphans hold is in use until a
+    /// kernel or `e2fsck` has let them go.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) when anything contradicts itself or was not finished;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) when it cannot be told: the journal holds fast
+    /// commits, whose blocks no bitmap has yet, or the volume has a feature that this does not know.
+    pub fn free_blocks(&self, found: impl FnMut(std::ops::Range<BlockNo>)) -> Result<()> {
+        if let JournalState::Replayed {
+            fast_commits: 1.., ..
+        } = self.journal
+        {
+            return Err(Error::unsupported(
+                "the journal holds fast commits, whose blocks no bitmap has yet",
+            ));
+        }
+        self.volume.free_blocks(found)
     }
 
     /// The root directory.

@@ -8,7 +8,7 @@ use crate::format::feature::{Compat, Incompat, RoCompat};
 use crate::format::group;
 use crate::format::inode::{BASE_SIZE, FIRST_INO};
 use crate::format::superblock::{
-    CHECKSUM_CRC32C, DYNAMIC_REV, MAGIC, SIZE, STATE_ERROR, Superblock,
+    CHECKSUM_CRC32C, DYNAMIC_REV, MAGIC, SIZE, STATE_ERROR, STATE_VALID, Superblock,
 };
 use crate::types::BlockNo;
 
@@ -44,7 +44,7 @@ pub(super) struct Geometry {
     pub(super) free_blocks: u64,
     pub(super) first_data_block: u32,
     pub(super) blocks_per_group: u32,
-    cluster_shift: u32,
+    pub(super) cluster_shift: u32,
     pub(super) groups: u32,
     pub(super) inodes: u32,
     pub(super) free_inodes: u32,
@@ -55,6 +55,8 @@ pub(super) struct Geometry {
     /// Bytes, a power of two from 32 to 1024.
     pub(super) desc_size: u16,
     pub(super) first_meta_bg: u32,
+    /// Blocks kept free behind the descriptors, for more of them.
+    pub(super) reserved_descriptors: u16,
     pub(super) backup_groups: [u32; 2],
     pub(super) compat: Compat,
     pub(super) incompat: Incompat,
@@ -67,6 +69,8 @@ pub(super) struct Geometry {
     pub(super) hurd: bool,
     pub(super) ever_mounted: bool,
     pub(super) has_errors: bool,
+    /// Whether whoever wrote last finished; with a journal, whether that lets it be finished.
+    pub(super) is_finished: bool,
 }
 
 fn corrupt(what: impl Into<String>) -> Error {
@@ -184,6 +188,7 @@ impl Geometry {
             first_inode,
             desc_size,
             first_meta_bg: raw.s_first_meta_bg.get(),
+            reserved_descriptors: raw.s_reserved_gdt_blocks.get(),
             backup_groups: [backup0.get(), backup1.get()],
             compat,
             incompat,
@@ -197,6 +202,7 @@ impl Geometry {
             hurd: raw.s_creator_os.get() == OS_HURD,
             ever_mounted: raw.s_mtime.get() != 0 || raw.s_mtime_hi != 0,
             has_errors: raw.s_state.get() & STATE_ERROR != 0,
+            is_finished: raw.s_state.get() & STATE_VALID != 0,
         })
     }
 

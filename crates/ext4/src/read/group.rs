@@ -35,6 +35,34 @@ impl Geometry {
             .saturating_add(skip)
     }
 
+    /// Blocks at a group's start that hold the superblock, descriptors or room for more of them, or
+    /// may do so: there is no group with more.
+    pub(super) fn group_head(&self, group: u32) -> u64 {
+        let per_block = self
+            .block_size
+            .checked_div(u32::from(self.desc_size))
+            .unwrap_or(1)
+            .max(1);
+        let superblock = u64::from(self.has_superblock(group));
+        let index = group.checked_div(per_block).unwrap_or(0);
+        if self.incompat.has(Incompat::META_BG) && index >= self.first_meta_bg {
+            // One block of descriptors, in the first, second and last group that it is of.
+            let within = group.checked_rem(per_block).unwrap_or(0);
+            let has_one = within <= 1 || within == per_block.saturating_sub(1);
+            return superblock.saturating_add(u64::from(has_one));
+        }
+        if superblock == 0 {
+            return 0;
+        }
+        let mut blocks = self.groups.div_ceil(per_block);
+        if self.incompat.has(Incompat::META_BG) {
+            blocks = blocks.min(self.first_meta_bg);
+        }
+        superblock
+            .saturating_add(u64::from(blocks))
+            .saturating_add(u64::from(self.reserved_descriptors))
+    }
+
     /// Whether a group begins with a copy of the superblock.
     fn has_superblock(&self, group: u32) -> bool {
         if group == 0 {
@@ -67,6 +95,17 @@ fn is_power(mut number: u32, root: u32) -> bool {
 impl<R: ReadAt> Volume<R> {
     /// Where the inode table of a group begins and ends.
     pub(super) fn inode_table(&self, group: u32) -> Result<(BlockNo, u64)> {
+        let desc = self.descriptor(group)?;
+        let table = u64::from(desc.bg_inode_table_lo.get())
+            | (u64::from(desc.bg_inode_table_hi.get()) << 32);
+        let blocks = self.geometry.table_blocks();
+        self.geometry
+            .check_blocks(table, blocks, "an inode table")?;
+        Ok((BlockNo(table), table.saturating_add(blocks)))
+    }
+
+    /// A group's descriptor, whose checksum is right.
+    pub(super) fn descriptor(&self, group: u32) -> Result<GroupDesc> {
         let geometry = &self.geometry;
         let desc_size = u32::from(geometry.desc_size);
         let per_block = geometry.block_size.checked_div(desc_size).unwrap_or(1);
@@ -94,11 +133,7 @@ impl<R: ReadAt> Volume<R> {
         {
             return Err(bad("bad checksum"));
         }
-        let table = u64::from(desc.bg_inode_table_lo.get())
-            | (u64::from(desc.bg_inode_table_hi.get()) << 32);
-        let blocks = geometry.table_blocks();
-        geometry.check_blocks(table, blocks, "an inode table")?;
-        Ok((BlockNo(table), table.saturating_add(blocks)))
+        Ok(desc)
     }
 
     fn descriptor_checksum(&self, group: u32, bytes: &[u8]) -> Option<u16> {

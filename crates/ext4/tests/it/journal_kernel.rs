@@ -110,8 +110,15 @@ fn work_with(root: &Path, seed: u64, steps: u64, is_small: bool) {
 }
 
 /// Dirties an image of `options`, mounted with `mount_options`; gives back the dirty image.
-fn dirty(scratch: &Scratch, options: &str, mount_options: &str, seed: u64, flush: bool) -> PathBuf {
-    let image = scratch.make(options, "48M", None);
+pub(crate) fn dirty(
+    scratch: &Scratch,
+    options: &str,
+    mount_options: &str,
+    seed: u64,
+    flush: bool,
+    size: &str,
+) -> PathBuf {
+    let image = scratch.make(options, size, None);
     let mount = Mount::new(&image, scratch.path("mount"), mount_options);
     work(&mount.0, seed, 400);
     if seed.is_multiple_of(2) {
@@ -126,7 +133,7 @@ fn dirty(scratch: &Scratch, options: &str, mount_options: &str, seed: u64, flush
 fn check(options: &str, mount_options: &str, seed: u64, flush: bool) -> (u32, u64) {
     let what = format!("{options} / {mount_options} / {seed} / {flush}");
     let scratch = Scratch::new();
-    let image = dirty(&scratch, options, mount_options, seed, flush);
+    let image = dirty(&scratch, options, mount_options, seed, flush, "48M");
     let before = fs::read(&image).unwrap();
     let reader = Reader::open(File::open(&image).unwrap()).unwrap();
     let found = tree(&reader).unwrap();

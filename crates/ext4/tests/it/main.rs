@@ -7,6 +7,8 @@
 
 #[cfg(unix)]
 mod fast_commit;
+#[cfg(unix)]
+mod free;
 mod fuzz_inputs;
 #[cfg(unix)]
 mod journal;
