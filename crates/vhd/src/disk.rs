@@ -18,7 +18,7 @@ pub use create::DiskOptions;
 pub(crate) use create::empty;
 use format::find_footer;
 pub use format::{Format, detect};
-pub use summary::{ParentSummary, Summary};
+pub use summary::{ParentSummary, RegionSummary, Summary};
 
 /// What a disk is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,7 +282,67 @@ impl<S: Storage> Disk<S> {
                 vhdx::clear(storage, range.start, end.saturating_sub(range.start))
             }
             Inner::Dynamic(_) => Err(read_only()),
-            Inner::Vhdx(disk) => disk.discard(range),
+            Inner::Vhdx(disk) => disk.discard(range, vhdx::Parts::Clear),
+        }
+    }
+
+    /// Gives back the room of a range whose content nobody needs any more:
+    /// [`Disk::discard`] without ever writing zeros. What is in the range
+    /// afterwards is not told. False when the storage [can have no
+    /// holes](Storage::punch), and nothing was done.
+    ///
+    /// ```
+    /// use opengcs_vhd::testing::MemoryFile;
+    /// use opengcs_vhd::{Access, Disk, Guid};
+    /// let file = MemoryFile::from(&[7; 1 << 20][..]);
+    /// let session = Guid::from_u128(9);
+    /// let mut disk = Disk::open(file.clone(), Access::ReadWrite { session })?;
+    /// assert!(disk.release(4096..1 << 20)?);
+    /// assert_eq!(file.held(), 4096);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Disk::discard`].
+    pub fn release(&mut self, range: std::ops::Range<u64>) -> Result<bool> {
+        if !self.writable {
+            return Err(read_only());
+        }
+        if range.end > self.virtual_size() {
+            return Err(past_end(range.end));
+        }
+        if range.start >= range.end {
+            return Ok(true);
+        }
+        match &mut self.inner {
+            Inner::Flat { storage, .. } => storage
+                .punch(range.start, range.end.saturating_sub(range.start))
+                .map_err(|error| Error::io("cannot make a hole", range.start, error)),
+            Inner::Dynamic(_) => Err(read_only()),
+            Inner::Vhdx(disk) => {
+                disk.discard(range, vhdx::Parts::Release)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Moves the blocks at the end of a VHDX into the room that others have
+    /// left, so that [`Disk::finish`] can cut the file. Other formats have no
+    /// such room. A crash leaves each block where it was or where it goes.
+    /// `go_on` is told how many bytes have been moved, and ends it with false.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadOnly`](ErrorKind::ReadOnly) for a disk that is open for reading
+    /// only; those of the storage.
+    pub fn compact(&mut self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        if !self.writable {
+            return Err(read_only());
+        }
+        match &mut self.inner {
+            Inner::Vhdx(disk) => disk.compact(go_on),
+            Inner::Flat { .. } | Inner::Dynamic(_) => Ok(()),
         }
     }
 

@@ -71,7 +71,7 @@ pub mod testing;
 pub mod vhd;
 pub mod vhdx;
 
-pub use disk::{Access, Disk, DiskOptions, Format, ParentSummary, Summary, detect};
+pub use disk::{Access, Disk, DiskOptions, Format, ParentSummary, RegionSummary, Summary, detect};
 pub use error::{Error, ErrorKind, Result};
 pub use guid::Guid;
 pub use storage::Storage;

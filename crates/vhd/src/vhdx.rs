@@ -18,6 +18,7 @@ mod view;
 mod write;
 
 pub use create::{CreateOptions, create};
+pub(crate) use discard::Parts;
 pub use metadata::Parent;
 pub(crate) use view::clear;
 
@@ -32,7 +33,7 @@ use self::view::View;
 use self::write::Session;
 use crate::number::{clamp, narrow, wide};
 use crate::vhd::dynamic::beneath;
-use crate::{Access, Error, Guid, Result, Storage};
+use crate::{Access, Error, Guid, RegionSummary, Result, Storage};
 
 /// The largest VHDX, in virtual bytes: 64 TiB.
 pub const MAX_SIZE: u64 = metadata::MAX_SIZE;
@@ -55,6 +56,8 @@ pub struct Vhdx<S> {
     /// Which of the two headers counts.
     slot: usize,
     metadata: Metadata,
+    /// As the file has them; none while it is being created.
+    regions: Option<Regions>,
     bat: Bat,
     /// Where blocks can go without making the file longer.
     space: Space,
@@ -178,6 +181,7 @@ impl<S: Storage> Vhdx<S> {
             header,
             slot,
             metadata,
+            regions: Some(regions),
             bat,
             space,
             blocks: usage.blocks,
@@ -240,6 +244,34 @@ impl<S: Storage> Vhdx<S> {
     /// Where the parent is, if this is a differencing disk.
     pub fn parent(&self) -> Option<&Parent> {
         self.metadata.parent.as_ref()
+    }
+
+    /// Where what is no block lies in the file.
+    pub(crate) fn regions(&self) -> Vec<RegionSummary> {
+        let Some(regions) = &self.regions else {
+            return Vec::new();
+        };
+        let log = Region {
+            offset: self.header.log_offset,
+            length: self.header.log_length,
+        };
+        let named = [
+            ("log", log),
+            ("metadata", regions.metadata),
+            ("block table", regions.bat),
+        ];
+        let others = regions.others.iter().map(|region| ("unknown", *region));
+        let mut all: Vec<_> = named
+            .into_iter()
+            .chain(others)
+            .map(|(name, region)| RegionSummary {
+                name,
+                offset: region.offset,
+                length: u64::from(region.length),
+            })
+            .collect();
+        all.sort_by_key(|region| region.offset);
+        all
     }
 
     /// How many bytes of blocks are in the file.

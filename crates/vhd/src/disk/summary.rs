@@ -37,6 +37,22 @@ pub struct Summary {
     pub log: Option<LogState>,
     /// The parent of a differencing disk.
     pub parent: Option<ParentSummary>,
+    /// How many blocks the disk has, of formats that have blocks.
+    pub blocks: Option<u64>,
+    /// Where the parts of a VHDX lie that are not blocks, in the order of the file.
+    pub regions: Vec<RegionSummary>,
+}
+
+/// A part of a VHDX that is no block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegionSummary {
+    /// `log`, `metadata`, `block table`, or `unknown`.
+    pub name: &'static str,
+    /// Where it begins in the file, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: u64,
 }
 
 /// What a differencing disk says of its parent.
@@ -135,6 +151,8 @@ impl<S: Storage> Disk<S> {
             creator: None,
             log: None,
             parent: None,
+            blocks: None,
+            regions: Vec::new(),
         };
         let footer = match &self.inner {
             Inner::Flat { footer, .. } => footer.as_deref(),
@@ -165,6 +183,7 @@ impl<S: Storage> Disk<S> {
                 summary.content_id = Some(disk.data_write_guid());
                 summary.creator = Some(disk.creator().to_owned());
                 summary.log = Some(disk.log_state());
+                summary.regions = disk.regions();
                 summary.parent = disk.parent().map(|parent| ParentSummary {
                     ids: parent.linkages(),
                     paths: ["relative_path", "volume_path", "absolute_win32_path"]
@@ -176,6 +195,10 @@ impl<S: Storage> Disk<S> {
                 None
             }
         };
+        summary.blocks = summary
+            .block_size
+            .and_then(std::num::NonZeroU64::new)
+            .map(|size| summary.virtual_size.div_ceil(size.get()));
         if let Some(footer) = footer {
             summary.logical_sector_size = Some(512);
             summary.id = Some(footer.unique_id);

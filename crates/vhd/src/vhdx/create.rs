@@ -125,6 +125,7 @@ pub fn create<S: Storage>(storage: S, options: &CreateOptions) -> Result<Vhdx<S>
         header,
         slot: 0,
         metadata,
+        regions: None,
         bat,
         space: Space::default(),
         blocks: 0,

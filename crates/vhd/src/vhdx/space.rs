@@ -64,6 +64,16 @@ impl Space {
         Some(start)
     }
 
+    /// How many bytes of it are in pieces of `length` bytes.
+    pub(crate) fn room(&self, length: u64) -> u64 {
+        let pieces = self.free.iter().map(|(start, end)| {
+            let room = end.saturating_sub(*start);
+            room.checked_rem(length)
+                .map_or(0, |rest| room.saturating_sub(rest))
+        });
+        pieces.fold(0, u64::saturating_add)
+    }
+
     /// Where a file that ends at `end` ends without the free room at its end,
     /// which is taken away.
     pub(crate) fn cut(&mut self, end: u64) -> u64 {

@@ -20,6 +20,7 @@ mod judge;
 #[cfg(unix)]
 mod qemu;
 #[cfg(unix)]
+mod reclaim;
 mod reorder;
 #[cfg_attr(
     not(unix),
