@@ -10,6 +10,8 @@ use crate::environment::Environment;
 use crate::guest::{initrd, kernel};
 use crate::options::{DEFAULT_INITRD_FILE, DEFAULT_KERNEL_FILE};
 
+mod qemu;
+
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -87,12 +89,18 @@ pub fn examine(config: &Config) -> Report {
     let environment = &config.environment;
     let mut checks = match crate::sys::hyper_v() {
         Some(hyper_v) => vec![own_hypervisor(hyper_v)],
-        None => vec![hypervisor(config), accelerated(config.acceleration)],
+        None => {
+            let mut checks = qemu::checks(config);
+            checks.push(accelerated(config.acceleration));
+            checks
+        }
     };
     checks.extend(guest_files(config));
     checks.push(writable("data folder", data_dir));
     checks.push(writable("runtime folder", &environment.runtime_parent()));
+    checks.push(writable("temporary folder", &std::env::temp_dir()));
     checks.push(space(data_dir));
+    checks.extend(memory(config));
     checks.push(fetching(environment));
     Report {
         data_dir: data_dir.to_owned(),
@@ -120,41 +128,6 @@ fn own_hypervisor(found: opengcs_machine::Result<String>) -> Check {
             error.to_string(),
             "in an elevated PowerShell: Enable-WindowsOptionalFeature -Online -All -FeatureName \
              Microsoft-Hyper-V, Containers",
-        ),
-    }
-}
-
-fn hypervisor(config: &Config) -> Check {
-    const NAME: &str = NAME_OF_HYPERVISOR;
-    let hint = INSTALL_QEMU;
-    let program = match &config.hypervisor {
-        Some(path) => Some(path.clone()),
-        None => in_path(&config.environment, "qemu-system-x86_64"),
-    };
-    let Some(program) = program else {
-        return Check::with(NAME, Outcome::Bad, "no qemu-system-x86_64 is in PATH", hint);
-    };
-    match std::process::Command::new(&program)
-        .arg("--version")
-        .stdin(std::process::Stdio::null())
-        .output()
-    {
-        Ok(output) if output.status.success() => {
-            let text = String::from_utf8_lossy(&output.stdout);
-            let version = text.lines().next().unwrap_or_default().trim();
-            Check::good(NAME, format!("{version} ({})", program.display()))
-        }
-        Ok(output) => Check::with(
-            NAME,
-            Outcome::Bad,
-            format!("{} --version failed: {}", program.display(), output.status),
-            hint,
-        ),
-        Err(error) => Check::with(
-            NAME,
-            Outcome::Bad,
-            format!("cannot run {}: {error}", program.display()),
-            hint,
         ),
     }
 }
@@ -221,7 +194,19 @@ fn guest_files(config: &Config) -> Vec<Check> {
             ),
         },
     };
-    vec![kernel_check, initrd_check]
+    // Kernel and initrd start without firmware, so that one that lacks is no lack.
+    let firmware = firmware().map(|check| match check.outcome {
+        Outcome::Bad => Check {
+            outcome: Outcome::Fair,
+            hint: Some("only a boot disk (uvm.vhdx) needs it: the package is ovmf".to_owned()),
+            ..check
+        },
+        _ => check,
+    });
+    [kernel_check, initrd_check]
+        .into_iter()
+        .chain(firmware)
+        .collect()
 }
 
 /// What starts a boot disk; a kernel needs none.
@@ -251,7 +236,7 @@ fn writable(name: &'static str, folder: &Path) -> Check {
             name,
             Outcome::Bad,
             format!("{} cannot be written: {error}", folder.display()),
-            "change its permissions, or choose others with OPENGCS_DATA_DIR (data) and XDG_RUNTIME_DIR (runtime)",
+            "change its permissions, or choose others with OPENGCS_DATA_DIR (data), XDG_RUNTIME_DIR (runtime) and TMPDIR (temporary)",
         ),
     }
 }
@@ -278,6 +263,22 @@ fn space(folder: &Path) -> Check {
             format!("{} GiB are free in {}", free >> 30, folder.display()),
         ),
     }
+}
+
+/// Whether a VM's memory is to be had; nothing where the system does not say.
+fn memory(config: &Config) -> Option<Check> {
+    const NAME: &str = "memory";
+    let free = crate::sys::free_memory()? >> 20;
+    let found = format!("{free} MiB are free");
+    Some(if free < u64::from(config.memory_mib) {
+        let hint = format!(
+            "a VM takes {} MiB unless told otherwise: end other programs, or give it less (--memory)",
+            config.memory_mib
+        );
+        Check::with(NAME, Outcome::Fair, found, hint)
+    } else {
+        Check::good(NAME, found)
+    })
 }
 
 fn fetching(environment: &Environment) -> Check {

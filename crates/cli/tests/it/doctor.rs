@@ -49,9 +49,15 @@ fn a_host_with_everything_is_told_so() {
     )
     .unwrap();
     std::fs::write(place.data().join("initrd.img"), b"070701").unwrap();
-    // A program of that name is all that is looked for.
     let qemu = place.path("qemu-system-x86_64");
-    std::fs::write(&qemu, "#!/bin/sh\necho QEMU emulator version 9.9.9\n").unwrap();
+    let script = |devices: &str| {
+        format!(
+            "#!/bin/sh\ncase \"$*\" in\n--version) echo QEMU emulator version 9.9.9;;\n\
+             *-device*) {devices};;\n*) echo 'microvm  a'; echo 'q35  b';;\nesac\n"
+        )
+    };
+    let all = r#"echo 'name "vhost-user-vsock-pci", name "virtio-scsi-pci", name "scsi-hd"'"#;
+    std::fs::write(&qemu, script(all)).unwrap();
     std::fs::set_permissions(&qemu, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let output = place
         .opengcs(["doctor"])
@@ -62,6 +68,30 @@ fn a_host_with_everything_is_told_so() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(
         text.contains("9.9.9") && text.contains("VMs can be started here."),
+        "{text}"
+    );
+    for words in [
+        "vhost-user-vsock-pci",
+        "machines microvm, q35",
+        "MiB are free",
+    ] {
+        assert!(text.contains(words), "no {words} in {text}");
+    }
+    // One without the device that the agent is reached by.
+    std::fs::write(
+        &qemu,
+        script(r#"echo 'name "virtio-scsi-pci", name "scsi-hd"'"#),
+    )
+    .unwrap();
+    let output = place
+        .opengcs(["doctor"])
+        .env("PATH", place.work())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("this QEMU has no vhost-user-vsock-pci"),
         "{text}"
     );
 }
