@@ -2,9 +2,12 @@
 
 pub mod boot_disk;
 pub mod bzimage;
+mod cancel;
 pub mod cpio;
 mod elf;
 pub mod initrd;
 pub mod kernel;
 pub mod modules;
 mod package;
+
+pub use cancel::cancel_with;

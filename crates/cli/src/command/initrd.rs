@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
+use opengcs::guest::cancel_with;
 use opengcs::guest::initrd::{self, Compression, InitrdOptions};
 
 use crate::context::Context;
@@ -99,8 +100,9 @@ impl Build {
         let mut options = self.parts.options(environment.data_dir());
         options.output = self.output;
         let progress = Progress::spinner(context, "building the initrd");
+        let stop = context.stop.flag();
         let built = context
-            .blocking(move || Ok(initrd::build(&options, &environment)?))
+            .blocking(move || cancel_with(stop, || Ok(initrd::build(&options, &environment)?)))
             .await?;
         drop(progress);
         let line = format!(

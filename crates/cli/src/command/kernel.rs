@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use opengcs::guest::cancel_with;
 use opengcs::guest::kernel::{self, KernelSource};
 
 use crate::context::Context;
@@ -86,8 +87,9 @@ impl Install {
         let source = self.source();
         let data_dir = context.environment.data_dir();
         let progress = Progress::spinner(context, "getting a kernel");
+        let stop = context.stop.flag();
         let installed = context
-            .blocking(move || Ok(kernel::install(&source, &data_dir)?))
+            .blocking(move || cancel_with(stop, || Ok(kernel::install(&source, &data_dir)?)))
             .await?;
         drop(progress);
         let line = format!(

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use opengcs::guest::boot_disk::{self, BootDiskOptions};
+use opengcs::guest::cancel_with;
 
 use super::initrd::Parts;
 use crate::context::Context;
@@ -74,8 +75,9 @@ impl Build {
         options.stub = self.stub;
         options.kernel_parameters = self.parameters;
         let progress = Progress::spinner(context, "building the boot disk");
+        let stop = context.stop.flag();
         let built = context
-            .blocking(move || Ok(boot_disk::build(&options, &environment)?))
+            .blocking(move || cancel_with(stop, || Ok(boot_disk::build(&options, &environment)?)))
             .await?;
         drop(progress);
         let line = format!(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::bzimage;
+use super::{bzimage, cancel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::DEFAULT_KERNEL_FILE;
 use files::{from_file, host_kernel};
@@ -78,6 +78,7 @@ pub fn install(source: &KernelSource, data_dir: &Path) -> Result<InstalledKernel
     let found = match source {
         KernelSource::Distribution => match distribution_package() {
             Ok(package) => from_package(&package, staging.path())?,
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) => host_kernel().map_err(|_| error)?,
         },
         KernelSource::Package(name) => from_package(&known_package(name)?, staging.path())?,
@@ -223,6 +224,7 @@ fn copy_tree(from: &Path, to: &Path, depth: usize) -> Result<()> {
     fs::create_dir(to).map_err(|error| Error::io("create", to, error))?;
     let entries = fs::read_dir(from).map_err(|error| Error::io("list", from, error))?;
     for entry in entries {
+        cancel::check()?;
         let entry = entry.map_err(|error| Error::io("list", from, error))?;
         let kind = entry
             .file_type()

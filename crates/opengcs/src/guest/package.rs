@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::cancel;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What apt's lists say of one package.
@@ -33,7 +34,8 @@ pub(super) fn run<S: AsRef<OsStr>>(
     if let Some(folder) = folder {
         command.current_dir(folder);
     }
-    let output = command.output().map_err(|error| {
+    cancel::check()?;
+    let output = cancel::output(&mut command).map_err(|error| {
         let hint = missing.to_owned();
         match error.kind() {
             std::io::ErrorKind::NotFound => {
@@ -42,6 +44,7 @@ pub(super) fn run<S: AsRef<OsStr>>(
             _ => Error::new(ErrorKind::HostTool, format!("cannot run {program}")).caused_by(error),
         }
     })?;
+    let output = output.ok_or_else(|| Error::new(ErrorKind::Cancelled, "cancelled"))?;
     if output.status.success() {
         return Ok(output.stdout);
     }
