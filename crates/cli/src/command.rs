@@ -10,6 +10,7 @@ mod inspect;
 mod kernel;
 mod man;
 mod process_options;
+mod reclaim;
 mod run;
 mod scratch;
 mod tar2vhd;
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Scratch(scratch::Scratch),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
+    Reclaim(reclaim::Reclaim),
     Run(run::Run),
     Vm(vm::Vm),
     Exec(exec::Exec),
@@ -59,6 +61,7 @@ impl Command {
             Self::Scratch(command) => command.run(context).await,
             Self::Inspect(command) => command.run(context).await,
             Self::Verify(command) => command.run(context).await,
+            Self::Reclaim(command) => command.run(context).await,
             Self::Run(command) => command.run(context).await,
             Self::Vm(command) => command.run(context).await,
             Self::Exec(command) => command.run(context).await,

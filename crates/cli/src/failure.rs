@@ -209,6 +209,10 @@ fn parts(error: &(dyn StdError + 'static)) -> (String, Option<String>, Option<St
         let hint = error.advice().map(str::to_owned);
         return (error.to_string(), hint, error.detail().map(str::to_owned));
     }
+    if let Some(error) = error.downcast_ref::<opengcs::layer::Error>() {
+        let text = system_text(&error.to_string());
+        return (text, error.advice().map(str::to_owned), None);
+    }
     if let Some(inner) = error
         .downcast_ref::<io::Error>()
         .and_then(io::Error::get_ref)

@@ -83,6 +83,23 @@ pub fn describe(path: &Path) -> Result<Summary> {
     Disk::describe(open_file(path)?).map_err(|error| from_vhd(error).with_path(path))
 }
 
+/// Opens a disk file for reading and writing. A device must not be in use by the system.
+pub(crate) fn open_to_change(path: &Path) -> Result<File> {
+    // It says what is wrong with one that is no disk.
+    let is_file = open_file(path)?
+        .metadata()
+        .is_ok_and(|found| found.is_file());
+    sys::open_to_change(path, !is_file).map_err(|error| {
+        if error.kind() == io::ErrorKind::ResourceBusy {
+            Error::new(ErrorKind::Locked, "the system is using the device")
+                .with_hint("unmount it first")
+                .with_path(path)
+        } else {
+            Error::io_at("cannot open for writing", path, error)
+        }
+    })
+}
+
 fn open_file(path: &Path) -> Result<File> {
     // A pipe would keep whoever opens it waiting, so it is looked at before.
     let metadata = fs::metadata(path).map_err(|error| Error::io_at("cannot open", path, error))?;

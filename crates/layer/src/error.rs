@@ -54,6 +54,7 @@ struct Inner {
     offset: Option<u64>,
     output: bool,
     problem: Option<ProblemKind>,
+    hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -70,6 +71,7 @@ impl Error {
                 offset: None,
                 output: false,
                 problem: None,
+                hint: None,
                 source: None,
             }),
         }
@@ -141,6 +143,19 @@ impl Error {
     pub fn with_offset(mut self, offset: u64) -> Self {
         self.inner.offset.get_or_insert(offset);
         self
+    }
+
+    /// Says what to do about it: lowercase, no full stop. It is not part of the line.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.inner.hint = Some(hint.into());
+        self
+    }
+
+    /// What to do about it, when there is something.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        self.inner.hint.as_deref()
     }
 
     /// Attaches the cause.

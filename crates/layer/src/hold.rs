@@ -48,6 +48,52 @@ pub(crate) fn still(file: &File, path: &Path) -> Result<()> {
     .with_path(path))
 }
 
+/// Says that nobody else may use a file, for as long as it is there. A program that this process is
+/// just starting may hold a copy of the open file for a moment longer, and with it what is not given back.
+#[derive(Debug)]
+pub(crate) struct Alone<'a>(&'a File);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        sys::give_back(self.0, DONE, DENIED + 100);
+    }
+}
+
+/// Says that a file is being changed and that nobody else may use it.
+///
+/// # Errors
+///
+/// [`ErrorKind::Locked`] when a program uses it, or the system has it mounted.
+pub(crate) fn alone<'a>(file: &'a File, path: &Path) -> Result<Alone<'a>> {
+    let locked = |what: String, hint: &str| {
+        Err(Error::new(ErrorKind::Locked, what)
+            .with_path(path)
+            .with_hint(hint))
+    };
+    if let Some(device) = sys::mounted_through(path) {
+        let hint = format!("unmount it first, and let go of it: losetup -d {device}");
+        return locked(format!("it is in use through {device}"), &hint);
+    }
+    let ours = [READ, WRITE, RESIZE];
+    let held = Alone(file);
+    for permission in ours {
+        sys::share(file, DONE + permission);
+        sys::share(file, DENIED + permission);
+    }
+    // Readers count too: what they read moves.
+    let taken = ours
+        .into_iter()
+        .flat_map(|permission| [DONE + permission, DENIED + permission])
+        .any(|byte| sys::is_taken(file, byte));
+    if !taken {
+        return Ok(held);
+    }
+    locked(
+        "a virtual machine or a conversion is using it".to_owned(),
+        "remove it from the machine or stop the machine, or wait for the conversion's end",
+    )
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
@@ -72,6 +118,14 @@ mod tests {
         // A reader that was sent away keeps nobody out.
         assert!(!sys::is_taken(&writer, DENIED + WRITE));
         drop(writer);
+        // One that changes the file is alone, and keeps readers out.
+        let held = alone(&reader, &path).unwrap();
+        let other = open();
+        assert!(still(&other, &path).is_err() && alone(&other, &path).is_err());
+        drop(held);
+        still(&other, &path).unwrap();
+        assert!(alone(&reader, &path).is_err());
+        drop(other);
         still(&reader, &path).unwrap();
         assert!(sys::is_taken(&open(), DENIED + WRITE));
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use opengcs_ext4::{FileType, JournalState, Reader};
+use opengcs_ext4::{FileType, GroupUse, JournalState, Reader};
 use opengcs_vhd::Summary;
 use opengcs_vhd::vhdx::LogState;
 use serde::Serialize;
@@ -14,6 +14,9 @@ use crate::error::from_ext4;
 use crate::image::from_vhd;
 use crate::verity::{self, Verity};
 use crate::{Error, Result};
+
+/// The most parts of the map of a file system.
+const MAP: usize = 60;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -59,10 +62,28 @@ pub struct DiskInspection {
     pub creator: Option<String>,
     /// The state of a VHDX's log.
     pub log: Option<String>,
+    /// Blocks of the disk, of formats that have blocks.
+    pub blocks: Option<u64>,
+    /// Blocks of them that are in the file.
+    pub blocks_in_file: Option<u64>,
+    /// Where the parts of a VHDX lie that are no blocks, in the order of the file.
+    pub regions: Vec<RegionInspection>,
     /// What a differencing disk says of its parent.
     pub parent: Option<ParentInspection>,
     /// The files of the parents that were found, the nearest first.
     pub chain: Vec<PathBuf>,
+}
+
+/// A part of a VHDX that is no block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RegionInspection {
+    /// `log`, `metadata`, `block table`, or `unknown`.
+    pub name: &'static str,
+    /// Bytes from the file's start.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
 }
 
 /// What a differencing disk says of its parent.
@@ -83,8 +104,17 @@ pub struct FilesystemInspection {
     pub block_size: u32,
     /// Blocks.
     pub blocks: u64,
+    /// Bytes of all blocks.
+    pub size: u64,
     /// Blocks that are free.
     pub free_blocks: u64,
+    /// Bytes of those.
+    pub free: u64,
+    /// Block groups.
+    pub groups: u32,
+    /// How full the file system is from its start to its end: percent in use of each of up to 60
+    /// parts, of whole block groups as far as there are as many.
+    pub map: Vec<u8>,
     /// Inodes.
     pub inodes: u32,
     /// Inodes that are free.
@@ -187,6 +217,19 @@ fn disk_inspection(summary: Summary, parents: Vec<PathBuf>) -> DiskInspection {
             LogState::Clean => "clean".into(),
             LogState::Replayed(entries) => format!("replayed {entries} entries"),
         }),
+        blocks: summary.blocks,
+        blocks_in_file: summary
+            .block_size
+            .and_then(|size| summary.allocated.checked_div(size)),
+        regions: summary
+            .regions
+            .into_iter()
+            .map(|region| RegionInspection {
+                name: region.name,
+                offset: region.offset,
+                size: region.length,
+            })
+            .collect(),
         parent: summary.parent.map(|parent| ParentInspection {
             paths: parent.paths,
             ids: parent.ids.iter().map(ToString::to_string).collect(),
@@ -204,11 +247,24 @@ fn filesystem<R: positioned_io::ReadAt>(reader: &Reader<R>) -> Result<Filesystem
         let inode = reader.inode(entry.inode).map_err(from_ext4)?;
         is_sandbox = inode.file_type() == FileType::Directory;
     }
+    let mut groups = Vec::new();
+    for group in reader.groups() {
+        groups.push(group.map_err(from_ext4)?);
+    }
+    // The superblock's own count is of the last clean end.
+    let free_blocks = groups
+        .iter()
+        .fold(0, |sum: u64, group| sum.saturating_add(group.free));
+    let block_size = u64::from(summary.block_size);
     let features = [&summary.compat, &summary.incompat, &summary.ro_compat];
     Ok(FilesystemInspection {
         block_size: summary.block_size,
         blocks: summary.blocks,
-        free_blocks: summary.free_blocks,
+        size: summary.blocks.saturating_mul(block_size),
+        free_blocks,
+        free: free_blocks.saturating_mul(block_size),
+        groups: summary.groups,
+        map: map(&groups),
         inodes: summary.inodes,
         free_inodes: summary.free_inodes,
         uuid: Uuid::from_bytes(summary.uuid).to_string(),
@@ -233,6 +289,24 @@ fn filesystem<R: positioned_io::ReadAt>(reader: &Reader<R>) -> Result<Filesystem
         has_errors: summary.has_errors,
         is_sandbox,
     })
+}
+
+/// How full each part of a file system is, in percent: rounded, but full and empty only where it is.
+fn map(groups: &[GroupUse]) -> Vec<u8> {
+    let parts = groups.len().min(MAP);
+    (0..parts)
+        .filter_map(|part| {
+            let first = part * groups.len() / parts;
+            let last = (part + 1) * groups.len() / parts;
+            let part = groups.get(first..last)?;
+            let sum = |of: fn(&GroupUse) -> u64| part.iter().map(of).fold(0, u64::saturating_add);
+            let blocks = sum(|group| group.blocks);
+            let used = blocks - sum(|group| group.free).min(blocks);
+            let percent = u128::from(used) * 100 / u128::from(blocks.max(1));
+            let percent = if percent == 0 && used > 0 { 1 } else { percent };
+            u8::try_from(percent).ok()
+        })
+        .collect()
 }
 
 /// An error with its causes on one line.

@@ -69,6 +69,7 @@ mod plan;
 mod problem;
 pub mod publish;
 mod receipt;
+mod reclaim;
 mod scratch;
 #[cfg(windows)]
 mod sys;
@@ -90,14 +91,15 @@ pub use error::{Error, ErrorKind, Result};
 pub use export::DiskWhiteouts;
 pub use filesystem::{DEFAULT_UUID, FilesystemOptions};
 pub use inspect::{
-    DiskInspection, FilesystemInspection, InspectOptions, Inspection, ParentInspection, inspect,
-    inspect_with,
+    DiskInspection, FilesystemInspection, InspectOptions, Inspection, ParentInspection,
+    RegionInspection, inspect, inspect_with,
 };
 pub use opengcs_vhd::{Disk, DiskOptions, Format, Guid, Summary, detect};
 pub use plan::{Plan, PlannedImage, plan_tar};
 pub use problem::{Problem, ProblemKind, Problems, Severity};
 pub use publish::{Existing, NewFile};
 pub use receipt::{Difference, Receipt, verify_image, verify_tar};
+pub use reclaim::{ReclaimOptions, Reclaimed, reclaim};
 pub use scratch::{DEFAULT_SCRATCH_SIZE, Scratch, ScratchOptions, create_scratch};
 pub use to_disk::{
     Converted, Digests, TarToDiskOptions, TarToExt4Options, tar_to_disk, tar_to_ext4,

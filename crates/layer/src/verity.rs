@@ -148,6 +148,14 @@ pub(crate) fn find(disk: &impl ReadAt, size: u64) -> Option<Verity> {
     Some(found.with_root(offset, &root))
 }
 
+/// Whether a tree is behind a file system of `size` bytes, of a kind that is known or not.
+pub(crate) fn is_behind(disk: &impl ReadAt, size: u64) -> bool {
+    let mut magic = [0; superblock::MAGIC.len()];
+    size.checked_next_multiple_of(BLOCK)
+        .and_then(|offset| read_exact(disk, offset, &mut magic))
+        .is_some_and(|()| magic == superblock::MAGIC)
+}
+
 fn read_exact(disk: &impl ReadAt, offset: u64, bytes: &mut [u8]) -> Option<()> {
     disk.read_exact_at(offset, bytes).ok()
 }

@@ -16,7 +16,8 @@ const PICTURE: u64 = 40;
 
 /// Tell what a disk file or a layer folder is: format, file system, sizes, layer or sandbox
 ///
-/// Nothing is changed. A folder stands for the disk file in it: layer.vhd, else sandbox.vhdx.
+/// Nothing is changed. A folder stands for the disk file in it: layer.vhd, else sandbox.vhdx. A block
+/// device is looked at as a raw disk is.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -24,14 +25,15 @@ Examples:
   opengcs inspect /var/lib/layers/4f1c --json
 
 JSON: {path, folder: {path, size, is_sandbox} or null, disk: {format, virtual_size, file_size,
-file_allocated, allocated, block_size, logical_sector_size, physical_sector_size, id, creator, log,
-parent: {paths, ids} or null, chain: [files of its parents]},
-filesystem: {block_size, blocks, free_blocks, inodes, free_inodes, uuid, label, features, journal,
+file_allocated, allocated, block_size, blocks, blocks_in_file, regions: [{name, offset, size}],
+logical_sector_size, physical_sector_size, id, creator, log, parent: {paths, ids} or null,
+chain: [files of its parents]}, filesystem: {block_size, blocks, size, free_blocks, free, groups,
+map: [percent in use of each of up to 60 parts], inodes, free_inodes, uuid, label, features, journal,
 has_errors, is_sandbox} or null, verity: {root_hash, hash_offset, data_blocks, data_block_size,
 hash_block_size, algorithm, salt, uuid} or null, problem: why there is no file system, or null};
 sizes are bytes.")]
 pub(crate) struct Inspect {
-    /// The disk file (VHD, VHDX or raw) or the layer folder
+    /// The disk file (VHD, VHDX or raw), the layer folder or the block device
     #[arg(value_name = "FILE|FOLDER")]
     path: PathBuf,
     /// Folder in which parents of a differencing disk may lie, besides the disk's own; can be
@@ -111,9 +113,17 @@ fn show_disk(lines: &mut Lines, disk: &DiskInspection) {
     if let Some(allocated) = disk.file_allocated {
         lines.add_size("on this disk", allocated);
     }
-    if let Some(block) = disk.block_size {
-        lines.add_size("allocated", disk.allocated);
-        lines.add_size("block", block);
+    if let (Some(size), Some(blocks)) = (disk.block_size, disk.blocks) {
+        let here = disk.blocks_in_file.unwrap_or_default();
+        let all = format!(
+            "{here} of {blocks}, of {} each, are in the file",
+            Size(size)
+        );
+        lines.add("blocks", format!("{all}: {}", Size(disk.allocated)));
+    }
+    for region in &disk.regions {
+        let text = format!("{} at byte {}", Size(region.size), region.offset);
+        lines.add(region.name, text);
     }
     if let Some(sector) = disk.logical_sector_size {
         let physical = disk.physical_sector_size.unwrap_or(sector);
@@ -122,7 +132,7 @@ fn show_disk(lines: &mut Lines, disk: &DiskInspection) {
     for (name, text) in [
         ("disk id", &disk.id),
         ("made by", &disk.creator),
-        ("log", &disk.log),
+        ("log is", &disk.log),
     ] {
         if let Some(text) = text {
             lines.add(name, text);
@@ -139,12 +149,20 @@ fn show_disk(lines: &mut Lines, disk: &DiskInspection) {
 
 fn show_filesystem(lines: &mut Lines, filesystem: &FilesystemInspection) {
     let block = u64::from(filesystem.block_size);
-    let size = filesystem.blocks.saturating_mul(block);
-    let free = filesystem.free_blocks.saturating_mul(block);
+    let used = filesystem.size.saturating_sub(filesystem.free);
     lines.add("file system", "ext4");
-    lines.add_size("its size", size);
-    lines.add_size("free", free);
-    lines.add("full", picture(size.saturating_sub(free), size));
+    lines.add_size("its size", filesystem.size);
+    lines.add_size("free", filesystem.free);
+    lines.add("full", picture(used, filesystem.size));
+    if filesystem.map.len() > 1 {
+        lines.add("map", map(&filesystem.map));
+        let part = filesystem.size / u64::try_from(filesystem.map.len()).unwrap_or(1);
+        let text = format!(
+            "of about {} each: # full, : half, _ nothing in use",
+            Size(part)
+        );
+        lines.add("its parts", text);
+    }
     lines.add("blocks", format!("{} of {block} bytes", filesystem.blocks));
     lines.add(
         "inodes",
@@ -177,6 +195,18 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
+/// A character for each part, by how full it is.
+fn map(parts: &[u8]) -> String {
+    let levels = |percent: &u8| match percent {
+        0 => '_',
+        1..=33 => '.',
+        34..=66 => ':',
+        67..=99 => '+',
+        _ => '#',
+    };
+    format!("[{}]", parts.iter().map(levels).collect::<String>())
+}
+
 /// A bar and a percentage.
 fn picture(used: u64, size: u64) -> String {
     let part = |whole: u64| {
@@ -202,6 +232,7 @@ mod tests {
         assert!(picture(0, 0).ends_with("] 0 %"));
         assert!(picture(5, 10).contains("####....") && picture(5, 10).ends_with(" 50 %"));
         assert!(picture(u64::MAX, 1).ends_with(" 100 %"));
+        assert_eq!(map(&[0, 1, 33, 34, 67, 99, 100]), "[_..:++#]");
         assert_eq!(printable("a\x1b[2J"), "a?[2J");
     }
 }

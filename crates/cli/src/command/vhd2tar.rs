@@ -213,7 +213,8 @@ fn export(
     Ok((exported, count))
 }
 
-fn refuse_folder(path: &Path) -> Result<()> {
+/// Refuses a folder, and names the disk file in it.
+pub(crate) fn refuse_folder(path: &Path) -> Result<()> {
     if !path.is_dir() {
         return Ok(());
     }

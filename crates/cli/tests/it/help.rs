@@ -8,6 +8,7 @@ const COMMANDS: &[&[&str]] = &[
     &["scratch"],
     &["inspect"],
     &["verify"],
+    &["reclaim"],
     &["run"],
     &["vm", "start"],
     &["vm", "stop"],

@@ -10,12 +10,15 @@ mod fixture;
 #[cfg(unix)]
 mod full_disk;
 mod guest;
+#[cfg(unix)]
+mod guest_stop;
 mod help;
 mod inspect;
 #[cfg(target_os = "linux")]
 mod monitor;
 mod plan;
 mod receipt;
+mod reclaim;
 mod run;
 mod scratch;
 #[cfg(unix)]

@@ -19,6 +19,20 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Opens a file for reading and writing; a device only if the system does not use it.
+pub(super) fn open_to_change(path: &Path, is_device: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    if is_device {
+        // Without a file to create, it means that on a block device.
+        let flags = rustix::fs::OFlags::EXCL.bits().cast_signed();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags);
+    }
+    let _ = is_device;
+    options.open(path)
+}
+
 /// What a file is that can hold no disk; `None` for files and block devices.
 pub(super) fn no_disk(kind: std::fs::FileType) -> Option<&'static str> {
     #[cfg(unix)]

@@ -5,6 +5,29 @@
 )]
 
 use std::fs::File;
+use std::path::Path;
+
+/// The device through which the system uses a file, where it does: a loop device.
+#[cfg(target_os = "linux")]
+pub(super) fn mounted_through(path: &Path) -> Option<String> {
+    let wanted = path.canonicalize().ok()?;
+    for device in std::fs::read_dir("/sys/block").ok()?.flatten() {
+        let Ok(file) = std::fs::read(device.path().join("loop/backing_file")) else {
+            continue;
+        };
+        let file = file.strip_suffix(b"\n").unwrap_or(&file);
+        if file == wanted.as_os_str().as_encoded_bytes() {
+            return Some(format!("/dev/{}", device.file_name().display()));
+        }
+    }
+    None
+}
+
+/// The device through which the system uses a file, where it does.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn mounted_through(_path: &Path) -> Option<String> {
+    None
+}
 
 /// Takes a byte for ourselves and all others who only share it.
 #[cfg(target_os = "linux")]

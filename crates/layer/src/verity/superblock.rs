@@ -7,7 +7,7 @@ use super::{BLOCK, Digest, Verity, hex};
 /// Bytes of the superblock; the rest of its block is zeros.
 pub(super) const SIZE: usize = 512;
 
-const SIGNATURE: &[u8; 8] = b"verity\0\0";
+pub(super) const MAGIC: [u8; 8] = *b"verity\0\0";
 /// The version of the superblock, and of the order in which salt and data are hashed.
 const VERSION: u32 = 1;
 const ALGORITHM: &[u8] = b"sha256";
@@ -43,7 +43,7 @@ impl Found {
 pub(super) fn encode(uuid: Uuid, data_blocks: u64) -> [u8; SIZE] {
     let mut bytes = [0; SIZE];
     let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-    put(0, SIGNATURE);
+    put(0, &MAGIC);
     put(8, &VERSION.to_le_bytes());
     // The type of hashing: 1 is "salt first", 0 was Chromium OS's.
     put(12, &1u32.to_le_bytes());
@@ -63,7 +63,7 @@ pub(super) fn parse(bytes: &[u8; SIZE]) -> Option<Found> {
     let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let text = bytes.get(32..64)?;
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(32);
-    let same = bytes.starts_with(SIGNATURE)
+    let same = bytes.starts_with(&MAGIC)
         && word(8)? == VERSION
         && word(12)? == 1
         && text.get(..end)? == ALGORITHM

@@ -32,6 +32,8 @@ mod publication;
 mod publish;
 #[cfg(unix)]
 mod receipt;
+#[cfg(target_os = "linux")]
+mod reclaim;
 mod round_trip;
 mod scratch;
 #[cfg(unix)]

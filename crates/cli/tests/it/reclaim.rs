@@ -1,0 +1,60 @@
+//! `reclaim`: room comes back, the tar stays the same, and what is in use is left alone.
+
+use std::fs;
+
+use crate::fixture::{Place, e2fsck, tar};
+
+#[test]
+fn a_disk_gets_smaller_and_stays_what_it_is() {
+    let place = Place::new();
+    place.write("layer.tar", &tar());
+    place.ok(&["tar2vhd", "-i", "layer.tar", "-o", "a.img", "--size", "64M"]);
+    let before = place.opengcs(["vhd2tar", "a.img"]).output().unwrap().stdout;
+    // What is free holds bytes of files that were deleted.
+    let inspected = place.ok(&["inspect", "a.img", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    let free = found["filesystem"]["free"].as_u64().unwrap();
+    let mut bytes = fs::read(place.path("a.img")).unwrap();
+    let spoiled = 16 << 20..32 << 20;
+    assert!(bytes[spoiled.clone()].iter().all(|byte| *byte == 0));
+    bytes[spoiled].fill(7);
+    fs::write(place.path("a.img"), bytes).unwrap();
+    let done = place.ok(&["reclaim", "a.img", "--json"]);
+    let done: serde_json::Value = serde_json::from_str(&done).unwrap();
+    assert_eq!(
+        (&done["event"], &done["file"]),
+        (&"done".into(), &"a.img".into())
+    );
+    assert_eq!(done["free"], free);
+    assert_eq!(done["size"], 64 << 20);
+    if cfg!(unix) {
+        assert!(done["gained"].as_u64().unwrap() >= 16 << 20, "{done}");
+    }
+    let after = place.opengcs(["vhd2tar", "a.img"]).output().unwrap().stdout;
+    assert!(after == before);
+    e2fsck(&place.path("a.img"));
+    let line = place.ok(&["reclaim", "a.img"]);
+    assert!(
+        line.contains("a.img: ") && line.contains(" gained"),
+        "{line}"
+    );
+    place.ok(&["scratch", "b.vhdx", "--size", "64M"]);
+    place.ok(&["reclaim", "b.vhdx"]);
+    place.ok(&["inspect", "b.vhdx"]);
+}
+
+#[test]
+fn what_cannot_be_reclaimed_is_told_with_what_to_do() {
+    let place = Place::new().with_layer();
+    fs::create_dir(place.path("layer")).unwrap();
+    fs::copy(place.path("layer.vhd"), place.path("layer/layer.vhd")).unwrap();
+    place.ok(&["tar2vhd", "-i", "layer.tar", "-o", "v.img", "--verity"]);
+    for (file, words) in [
+        ("gone", &["gone", "no such file"][..]),
+        ("layer", &["layer is a folder"]),
+        ("layer.tar", &["layer.tar", "no ext2, ext3 or ext4"]),
+        ("v.img", &["v.img", "dm-verity"]),
+    ] {
+        place.fails(&["reclaim", file], 1, words);
+    }
+}
