@@ -18,6 +18,7 @@ const CRATES: &[&str] = &[
     "opengcs-layer",
     "opengcs-machine",
     "opengcs",
+    "opengcs-monitor",
     "opengcs-cli",
 ];
 

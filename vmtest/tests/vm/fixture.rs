@@ -107,7 +107,7 @@ pub(crate) fn stop_shared_vms() -> Result<()> {
         drop(vm);
         nothing_in(runtime.path())?;
     }
-    Ok(())
+    RUNTIME.block_on(crate::monitors::stop_shared())
 }
 
 /// Fails when `folder` has anything in it.

@@ -16,6 +16,7 @@ mod faults;
 mod fixture;
 mod identities;
 mod lookups;
+mod monitors;
 mod mounts;
 mod overlays;
 mod processes;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     trials.extend(faults::trials());
     trials.extend(boot_disk::trials());
     trials.extend(command_line::trials());
+    trials.extend(monitors::trials());
     trials.extend(examples::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The shared VMs must end as every other: asked, and leaving nothing.
