@@ -13,6 +13,7 @@ mod process_options;
 mod reclaim;
 mod run;
 mod scratch;
+mod squash;
 mod tar2vhd;
 mod uvm;
 mod verify;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Tar2Vhd(tar2vhd::Tar2Vhd),
     #[command(name = "vhd2tar")]
     Vhd2Tar(vhd2tar::Vhd2Tar),
+    Squash(squash::Squash),
     Scratch(scratch::Scratch),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
@@ -58,6 +60,7 @@ impl Command {
         match self {
             Self::Tar2Vhd(command) => command.run(context).await,
             Self::Vhd2Tar(command) => command.run(context).await,
+            Self::Squash(command) => command.run(context).await,
             Self::Scratch(command) => command.run(context).await,
             Self::Inspect(command) => command.run(context).await,
             Self::Verify(command) => command.run(context).await,

@@ -10,6 +10,7 @@ mod detach_keys;
 mod disk_format;
 mod events;
 mod failure;
+mod image;
 mod input;
 mod logging;
 mod output;

@@ -56,6 +56,15 @@ impl Control {
         self
     }
 
+    /// One that is cancelled with this one, and tells nobody.
+    pub(crate) fn silent(&self) -> Self {
+        Self {
+            callback: None,
+            expectation: None,
+            cancelled: Arc::clone(&self.cancelled),
+        }
+    }
+
     /// Asks the conversion to stop.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);

@@ -25,6 +25,13 @@ impl<R: ReadAt> Ext4Source<R> {
         Self { reader }
     }
 
+    /// Bytes of blocks in use, by the file system's own account.
+    pub(crate) fn bytes_in_use(&self) -> u64 {
+        let summary = self.reader.summary();
+        let blocks = summary.blocks.saturating_sub(summary.free_blocks);
+        blocks.saturating_mul(u64::from(summary.block_size))
+    }
+
     pub(crate) fn root(&self) -> Node {
         node(self.reader.root())
     }
@@ -59,6 +66,13 @@ impl<R: ReadAt> Ext4Source<R> {
         }
         let inode = self.reader.inode(node.number).map_err(from_ext4)?;
         Ok(node.inode.get_or_init(|| Box::new(inode)))
+    }
+}
+
+impl Node {
+    /// The same node, unread.
+    pub(crate) fn again(&self) -> Self {
+        node(self.number)
     }
 }
 

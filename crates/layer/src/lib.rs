@@ -19,6 +19,9 @@
 //! what is damaged, cut short or not understood is one [`Error`] that names the
 //! tar's entry and byte, and leaves no file behind.
 //!
+//! [`plan_tar`] tells what a conversion would make of a tar, [`Receipt`] what it has made, and [`squash`]
+//! makes one image of a chain of layers.
+//!
 //! Refused: paths that climb above the root; entries below something that is no
 //! directory; hard links to what is not there; multi-volume tars and unknown
 //! entry types; owners beyond 32 bits; device numbers beyond 12 and 20 bits;
@@ -71,6 +74,7 @@ pub mod publish;
 mod receipt;
 mod reclaim;
 mod scratch;
+mod squash;
 #[cfg(windows)]
 mod sys;
 mod tar;
@@ -101,6 +105,7 @@ pub use publish::{Existing, NewFile};
 pub use receipt::{Difference, Receipt, verify_image, verify_tar};
 pub use reclaim::{ReclaimOptions, Reclaimed, reclaim};
 pub use scratch::{DEFAULT_SCRATCH_SIZE, Scratch, ScratchOptions, create_scratch};
+pub use squash::{SquashOptions, Squashed, squash};
 pub use to_disk::{
     Converted, Digests, TarToDiskOptions, TarToExt4Options, tar_to_disk, tar_to_ext4,
 };

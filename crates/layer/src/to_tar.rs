@@ -17,7 +17,7 @@ use crate::ext4_source::Ext4Source;
 use crate::{Error, Result, Warnings, pipeline};
 
 /// The folder in a sandbox that holds what overlayfs has changed.
-const SANDBOX_ROOT: &[u8] = b"upper";
+pub(crate) const SANDBOX_ROOT: &[u8] = b"upper";
 
 /// How a file system becomes a tar.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,6 @@
 
 mod plan;
 
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -11,20 +10,16 @@ use opengcs::layer::{
     self, Control, Converted, Existing, Format, NewFile, Receipt, TarToDiskOptions, TarWhiteouts,
 };
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::context::Context;
-use crate::disk_format::{self, DiskFormat};
 use crate::failure::{self, Failure};
+use crate::image::{self, ImageArguments, root_line};
 use crate::input::Input;
 use crate::output;
 use crate::progress::Progress;
 use crate::report::Json;
 use crate::size::Size;
 use crate::warnings::{self, Told};
-
-/// How much of a disk file is written to stdout at once.
-const CHUNK: usize = 128 << 10;
 
 /// Turn a tar (a container layer) into a disk file with an ext4 file system
 ///
@@ -61,48 +56,14 @@ pub(crate) struct Tar2Vhd {
     /// The disk file to write, or - for stdout; it must be given
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// What kind of disk file; by default as FILE's name ends (.vhdx, or .img and .raw for raw),
-    /// else vhd
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<DiskFormat>,
     /// What becomes of `.wh.` files: overlayfs's whiteouts, or kept as they are
     #[arg(long, value_name = "HOW", default_value = "overlay")]
     whiteouts: Whiteouts,
-    /// Size of the file system; by default as small as the content
-    #[arg(long, value_name = "SIZE")]
-    size: Option<Size>,
-    /// Give it a journal of this size; by default it has none, as a layer is only read
-    #[arg(long, value_name = "SIZE")]
-    journal: Option<Size>,
-    /// Keep small files and folders in their inodes (the ext4 feature `inline_data`)
-    #[arg(long)]
-    inline_data: bool,
-    /// Put a dm-verity hash tree behind the file system and print its root hash
-    ///
-    /// It is laid out as hcsshim does: SHA-256, blocks of 4096 bytes, a salt of zeros. With
-    /// --format raw, veritysetup checks it: veritysetup verify FILE FILE HASH --hash-offset=OFFSET
-    #[arg(long)]
-    verity: bool,
-    /// Bytes in a block of the file system: 1K, 2K or 4K
-    #[arg(long, value_name = "SIZE", default_value = "4K", value_parser = block_size)]
-    block_size: u32,
     /// Take backslashes in the tar's paths for slashes, as some tars made on Windows have them
     #[arg(long)]
     backslash: bool,
-    /// UUID of the file system, or `random`; by default always the same
-    #[arg(long, value_name = "UUID", value_parser = disk_format::uuid)]
-    uuid: Option<Uuid>,
-    /// Label of the file system, at most 16 bytes
-    #[arg(
-        long,
-        value_name = "LABEL",
-        default_value = "",
-        hide_default_value = true
-    )]
-    label: String,
-    /// Leave out the folder lost+found
-    #[arg(long)]
-    no_lost_found: bool,
+    #[command(flatten)]
+    image: ImageArguments,
     /// Only tell what would be made and what is the matter with the tar; nothing is written, and -o is
     /// looked at for the format alone
     ///
@@ -162,7 +123,7 @@ impl Tar2Vhd {
             output::refuse_same(&self.input, &target)?;
         }
         let receipt = self.begin_receipt(&target)?;
-        let format = self.disk_format(&target);
+        let format = self.image.format(&target);
         let what = if to_stdout {
             "making a disk file".to_owned()
         } else {
@@ -193,7 +154,7 @@ impl Tar2Vhd {
             .map_err(|error| self.other_way(error))?;
         drop(progress);
         if to_stdout {
-            send(&written, context).await?;
+            image::send(&written, context).await?;
         }
         drop(folder);
         if let Some(file) = receipt {
@@ -219,16 +180,11 @@ impl Tar2Vhd {
         Ok(Some(NewFile::create(path, Existing::Replace)?))
     }
 
-    fn disk_format(&self, target: &Path) -> Format {
-        self.format
-            .or_else(|| DiskFormat::named(target))
-            .unwrap_or(DiskFormat::Vhd)
-            .into()
-    }
-
     async fn plan(self, context: &Context) -> Result<u8> {
         let input = Input::open(&self.input, context)?;
-        let format = self.disk_format(self.output.as_deref().unwrap_or(Path::new("")));
+        let format = self
+            .image
+            .format(self.output.as_deref().unwrap_or(Path::new("")));
         let progress = Progress::bytes(context, "reading the tar", input.length());
         let follow = progress.follow(input.counter());
         let control = Control::new()
@@ -258,16 +214,9 @@ impl Tar2Vhd {
             Whiteouts::Keep => TarWhiteouts::Keep,
         };
         options.ext4.backslash_paths = self.backslash;
-        options.verity = self.verity;
+        options.ext4.filesystem = self.image.filesystem();
+        options.verity = self.image.verity;
         options.digests = self.receipt.is_some();
-        let filesystem = &mut options.ext4.filesystem;
-        filesystem.size = self.size.map(|Size(bytes)| bytes);
-        filesystem.journal = self.journal.map(|Size(bytes)| bytes);
-        filesystem.inline_data = self.inline_data;
-        filesystem.block_size = self.block_size;
-        filesystem.uuid = self.uuid;
-        filesystem.label.clone_from(&self.label);
-        filesystem.lost_found = !self.no_lost_found;
         options
     }
 
@@ -338,45 +287,4 @@ impl Tar2Vhd {
         }
         self.json.done(context, &done, &line)
     }
-}
-
-fn block_size(text: &str) -> Result<u32, String> {
-    match text.parse()? {
-        Size(1024) => Ok(1024),
-        Size(2048) => Ok(2048),
-        Size(4096) => Ok(4096),
-        Size(_) => Err("a block has 1K, 2K or 4K".to_owned()),
-    }
-}
-
-fn root_line(verity: &layer::Verity) -> String {
-    format!(
-        "root hash: {} (hash offset {})",
-        verity.root_hash, verity.hash_offset
-    )
-}
-
-/// Writes a file to stdout.
-async fn send(path: &Path, context: &Context) -> Result<()> {
-    let mut file = Input::open(path, context)?;
-    let progress = Progress::bytes(context, "writing a disk file", file.length());
-    let counter = file.counter();
-    let follow = progress.follow(counter);
-    let stop = context.stop.flag();
-    context
-        .blocking(move || {
-            let mut out = output::data(stop)?;
-            let mut chunk = vec![0; CHUNK];
-            loop {
-                let count = file
-                    .read(&mut chunk)
-                    .context("cannot read what was written")?;
-                let Some(read) = chunk.get(..count).filter(|read| !read.is_empty()) else {
-                    return Ok(());
-                };
-                out.write_all(read).context("cannot write to stdout")?;
-                follow();
-            }
-        })
-        .await
 }

@@ -5,6 +5,7 @@ use crate::fixture::Place;
 const COMMANDS: &[&[&str]] = &[
     &["tar2vhd"],
     &["vhd2tar"],
+    &["squash"],
     &["scratch"],
     &["inspect"],
     &["verify"],

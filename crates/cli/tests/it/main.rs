@@ -23,5 +23,6 @@ mod run;
 mod scratch;
 #[cfg(unix)]
 mod signals;
+mod squash;
 #[cfg(unix)]
 mod terminal;

@@ -36,5 +36,6 @@ mod receipt;
 mod reclaim;
 mod round_trip;
 mod scratch;
+mod squash;
 #[cfg(unix)]
 mod verity;
