@@ -42,17 +42,21 @@ pub(crate) struct Options {
 /// Checks the book and builds it; fails on links to nowhere and on output that is no longer true.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let programs = guest::programs()?;
+    let mut wrong = Vec::new();
     let stale = sessions::run(&programs, options.update)?;
+    if !stale.is_empty() {
+        let what =
+            "these commands print something else today (`cargo xtask book --update` pastes it)";
+        wrong.push(format!("{what}:\n\n{}", stale.join("\n\n")));
+    }
     if options.update {
         picture::redraw()?;
     }
-    checks()?;
-    commands_are_listed(&programs.opengcs)?;
-    if !stale.is_empty() {
-        bail!(
-            "these commands print something else today (`cargo xtask book --update` pastes it):\n\n{}",
-            stale.join("\n\n")
-        );
+    for result in [checks(), commands_are_listed(&programs.opengcs)] {
+        wrong.extend(result.err().map(|error| format!("{error:#}")));
+    }
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
     }
     if options.check {
         return Ok(());
@@ -88,18 +92,25 @@ pub(crate) fn checks() -> Result<()> {
     bail!("book:\n  {}", wrong.join("\n  "))
 }
 
-/// Every command has its line in the chapter on the command line.
+/// Every command has its line in the chapter on the command line, and no line is of one that has gone.
 fn commands_are_listed(opengcs: &Path) -> Result<()> {
     let page = pages::read(Path::new(COMMAND_LINE))?;
-    let help = run::output(Command::new(opengcs).arg("--help"))?;
-    let missing: Vec<String> = stage::subcommands(&help)
-        .into_iter()
-        .filter(|name| !page.text.contains(&format!("| `opengcs {name}` |")))
+    let mut listed: Vec<&str> = page
+        .prose()
+        .filter_map(|(_, line)| line.strip_prefix("| `opengcs ")?.split('`').next())
         .collect();
-    if missing.is_empty() {
+    let help = run::output(Command::new(opengcs).arg("--help"))?;
+    let mut commands = stage::subcommands(&help);
+    listed.sort_unstable();
+    commands.sort_unstable();
+    if listed == commands {
         return Ok(());
     }
-    bail!("{COMMAND_LINE} has no line for {}", missing.join(", "))
+    bail!(
+        "{COMMAND_LINE} lists {}, and the commands are {}",
+        listed.join(" "),
+        commands.join(" ")
+    )
 }
 
 /// mdbook: ours in the target folder, else the machine's, else it is compiled once.
