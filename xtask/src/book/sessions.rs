@@ -4,19 +4,20 @@
 //! page run in one folder, in their order, by `opengcs` as a package installs it. Words in the comment:
 //!
 //! - `vm`: they need a guest; without one in `target/guest` they are left out, which is said;
+//! - `net`: they need the network; when they fail they are left out, which is said;
 //! - `numbers`: numbers may differ, as sizes of a kernel do between releases;
 //! - `shape`: only that they succeed is held, for what they print is the machine's own.
 //!
 //! `<!-- setup: COMMAND -->` is run and not shown.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::{Page, links::SUMMARY, pages};
+use super::{Page, pages};
 use crate::dist::Programs;
 use crate::{guest, run};
 
@@ -46,64 +47,98 @@ enum Part {
     Block(Vec<String>, Vec<Shown>),
 }
 
+/// What came of a run.
+#[derive(Default)]
+struct Tally {
+    commands: usize,
+    without_guest: usize,
+    without_network: usize,
+    stale: Vec<String>,
+}
+
 /// Runs what the pages show. Returns what is stale; with `update` pastes it instead.
 pub(super) fn run(programs: &Programs, update: bool) -> Result<Vec<String>> {
     let guest = guest::data_dir().join("initrd.img").is_file();
-    let mut stale = Vec::new();
-    let (mut commands, mut left_out) = (0, 0);
+    let mut tally = Tally::default();
     for page in pages::all()? {
         let mut parts = parse(&page.text).with_context(|| page.path.display().to_string())?;
-        if !parts.iter().any(|part| matches!(part, Part::Block(..)))
-            || page.path == Path::new(SUMMARY)
-        {
+        if !parts.iter().any(|part| matches!(part, Part::Block(..))) {
             continue;
         }
         let place = Place::make(programs, guest)?;
         for part in &mut parts {
-            let (words, shown) = match part {
-                Part::Text(_) => continue,
-                Part::Setup(command) => {
-                    place.command(command, true)?;
-                    continue;
+            match part {
+                Part::Text(_) => {}
+                Part::Setup(command) => place.command(command, true).map(drop)?,
+                Part::Block(words, shown) if !guest && is(words, "vm") => {
+                    tally.without_guest += shown.len();
                 }
-                Part::Block(words, shown) => (words, shown),
-            };
-            if words.iter().any(|word| word == "vm") && !guest {
-                left_out += shown.len();
-                continue;
-            }
-            for one in shown {
-                commands += 1;
-                let shape = words.iter().any(|word| word == "shape");
-                let now = place.command(&one.command, shape)?;
-                let same = shape && !update || mask::same(words, &one.output, &now);
-                if !same && !update {
-                    stale.push(format!(
-                        "{}: $ {}\n--- in the book\n{}+++ today\n{now}",
-                        page.path.display(),
-                        one.command,
-                        one.output
-                    ));
-                } else if !same {
-                    one.output = now;
+                Part::Block(words, shown) => {
+                    for one in shown {
+                        tally.run(&page, &place, words, one, update)?;
+                    }
                 }
             }
+        }
+        let text = render(&parts);
+        if update && text != page.text {
+            fs::write(run::root().join(&page.path), text)?;
+            println!("pasted into {}", page.path.display());
+        }
+    }
+    println!("book: {} commands run", tally.commands);
+    for (count, lack) in [
+        (
+            tally.without_guest,
+            "a guest (`cargo xtask guest` prepares one)",
+        ),
+        (tally.without_network, "a network"),
+    ] {
+        if count > 0 {
+            println!("left out: {count} commands that need {lack}");
+        }
+    }
+    Ok(tally.stale)
+}
+
+impl Tally {
+    fn run(
+        &mut self,
+        page: &Page,
+        place: &Place,
+        words: &[String],
+        one: &mut Shown,
+        update: bool,
+    ) -> Result<()> {
+        let shape = is(words, "shape");
+        let now = match place.command(&one.command, shape || is(words, "net")) {
+            Err(error) if is(words, "net") => {
+                println!("{error:#}");
+                self.without_network += 1;
+                return Ok(());
+            }
+            now => now?,
+        };
+        self.commands += 1;
+        if shape && !update || mask::same(words, &one.output, &now) {
+            return Ok(());
         }
         if update {
-            let text = render(&parts);
-            if text != page.text {
-                fs::write(run::root().join(&page.path), text)?;
-                println!("pasted into {}", page.path.display());
-            }
+            one.output = now;
+        } else {
+            self.stale.push(format!(
+                "{}: $ {}\n--- in the book\n{}+++ today\n{now}",
+                page.path.display(),
+                one.command,
+                one.output
+            ));
         }
+        Ok(())
     }
-    println!("book: {commands} commands run");
-    if left_out > 0 {
-        println!(
-            "left out: {left_out} commands that need a guest (`cargo xtask guest` prepares one)"
-        );
-    }
-    Ok(stale)
+}
+
+fn is(words: &[String], word: &str) -> bool {
+    words.iter().any(|known| known == word)
 }
 
 /// The commands of a page.
@@ -113,7 +148,7 @@ pub(super) fn all(page: &Page) -> Result<Vec<Shown>> {
 
 /// The commands of blocks whose comment has this word.
 pub(super) fn marked(page: &Page, word: &str) -> Result<Vec<Shown>> {
-    chosen(page, |words| words.iter().any(|known| known == word))
+    chosen(page, |words| is(words, word))
 }
 
 fn chosen(page: &Page, choice: impl Fn(&[String]) -> bool) -> Result<Vec<Shown>> {
