@@ -22,6 +22,7 @@ mod overlays;
 mod processes;
 mod roots;
 mod soak;
+mod squashes;
 mod starts;
 mod streams;
 mod tools;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     trials.extend(mounts::trials());
     trials.extend(verity::trials());
     trials.extend(overlays::trials());
+    trials.extend(squashes::trials());
     trials.extend(exports::trials());
     trials.extend(dirty::trials());
     trials.extend(tools::trials());
