@@ -83,7 +83,7 @@ pub use uvm::{
 /// What a container or the VM has used.
 pub use opengcs_bridge::message::GuestMetrics;
 
-/// Conversions with all their options.
+/// Conversions with all their options; receipts and what verifies them; chains of layers squashed.
 pub use opengcs_layer as layer;
 /// Machines as hardware, for callers that bring their own.
 pub use opengcs_machine as machine;

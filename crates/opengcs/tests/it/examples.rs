@@ -156,3 +156,51 @@ fn examples_tell_their_usage() {
         );
     }
 }
+
+#[test]
+fn a_tar_is_looked_through_and_its_disk_verified() {
+    let place = TempDir::new().unwrap();
+    let here = place.path();
+    fs::create_dir_all(here.join("tree/folder")).unwrap();
+    fs::write(here.join("tree/folder/hello"), "hello, layer\n").unwrap();
+    judge(
+        "tar",
+        here,
+        &["cf", "layer.tar", "-C", "tree", "folder/hello"],
+    );
+    let output = run(
+        "plan_and_verify",
+        here,
+        &["layer.tar", "layer.vhd", "layer.json"],
+    );
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    for line in [
+        "\"folder\": it has no entry of its own",
+        "layer.vhd: 0 differences",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    judge("e2fsck", here, &["-fn", "layer.vhd"]);
+    let sum = judge("sha256sum", here, &["layer.vhd"]);
+    let receipt = fs::read_to_string(here.join("layer.json")).unwrap();
+    assert!(
+        receipt.contains(sum.split(' ').next().unwrap()),
+        "{receipt}"
+    );
+
+    fs::write(here.join("tree/next"), "a layer above\n").unwrap();
+    fs::create_dir(here.join("tree/above")).unwrap();
+    fs::write(here.join("tree/above/.wh.nothing"), "").unwrap();
+    judge(
+        "tar",
+        here,
+        &["cf", "next.tar", "-C", "tree", "next", "above"],
+    );
+    let output = run("squash_layers", here, &["all.vhd", "layer.vhd", "next.tar"]);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    // `folder`, `folder/hello`, `next` and `above`.
+    assert!(text.contains("4 entries"), "{text}");
+    judge("e2fsck", here, &["-fn", "all.vhd"]);
+}
