@@ -50,6 +50,7 @@ pub async fn launch(
         )
     })?;
     line.push(b'\n');
+    sys::inherit_nothing();
     let mut child = monitor
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

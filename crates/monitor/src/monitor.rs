@@ -24,6 +24,10 @@ use crate::serve::{Facts, Phase, Service, StopOrder};
 use crate::sys::{self, Listener, Socket};
 use crate::vm::Vm;
 
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;
+
 /// How long answers that are under way may take when the VM has ended.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How long a VM that nobody asked for by `vm stop` may take to end, as when the host shuts down.

@@ -216,12 +216,15 @@ impl AsyncWrite for Sink {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // What goes to nowhere waits for nobody: others must get their turn all the same.
+        let turn = ready!(tokio::task::coop::poll_proceed(context));
         let chunk = bytes.get(..super::PIECE).unwrap_or(bytes);
         if ready!(self.answers.poll_reserve(context)).is_ok() {
             let what = (self.wrap)(Bytes::copy_from_slice(chunk));
             // It fails when the client has just gone.
             let _ = self.answers.send_item(Ok(response(what)));
         }
+        turn.made_progress();
         Poll::Ready(Ok(chunk.len()))
     }
 

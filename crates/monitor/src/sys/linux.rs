@@ -1,8 +1,12 @@
 //! Locks, sockets, sessions and processes as Linux has them.
+#![allow(
+    unsafe_code,
+    reason = "open files that others have left to this process are known by their numbers alone"
+)]
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -138,6 +142,26 @@ pub(crate) async fn connect(folder: &Path) -> io::Result<Socket> {
     UnixStream::connect(socket_in(&open)).await
 }
 
+/// Has programs that are started from now on inherit no open file but stdin, stdout and stderr. What the
+/// shell of a script has open (a lock, a pipe that somebody reads to its end) must not live on in a monitor.
+pub(crate) fn inherit_nothing() {
+    const STDERR: i32 = 2;
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    for entry in entries.flatten() {
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        let Some(number) = number.filter(|number| *number > STDERR) else {
+            continue;
+        };
+        // SAFETY: the number is used for one system call, which fails when it is no longer open, and
+        // changes a flag that all files of this program have by themselves.
+        let file = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = rustix::io::fcntl_setfd(file, rustix::io::FdFlags::CLOEXEC);
+    }
+}
+
 /// Leaves the session of the terminal: what happens to it is nothing to this process any more.
 pub(crate) fn begin_session() -> io::Result<()> {
     rustix::process::setsid()?;
@@ -204,6 +228,16 @@ mod tests {
             assert!(parse_use(status, stat, 100).is_none());
         }
         assert!(host_use(std::process::id()).unwrap().memory > 0);
+    }
+
+    #[test]
+    fn what_a_shell_has_left_open_is_not_handed_on() {
+        use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+        let file = tempfile::tempfile().unwrap();
+        fcntl_setfd(&file, FdFlags::empty()).unwrap();
+        inherit_nothing();
+        assert_eq!(fcntl_getfd(&file).unwrap(), FdFlags::CLOEXEC);
+        assert_eq!(fcntl_getfd(io::stderr()).unwrap(), FdFlags::empty());
     }
 
     #[test]

@@ -84,6 +84,9 @@ pub(crate) async fn connect(_folder: &Path) -> io::Result<Socket> {
 }
 
 /// Not here.
+pub(crate) fn inherit_nothing() {}
+
+/// Not here.
 pub(crate) fn begin_session() -> io::Result<()> {
     none()
 }
@@ -101,4 +104,18 @@ pub(crate) fn log_to<F>(_file: &F) -> io::Result<()> {
 /// Not here.
 pub(crate) fn host_use(_process: u32) -> Option<HostUse> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_a_vm_that_outlives_the_command_is_told_in_one_line() {
+        let folders = crate::Folders::of(&opengcs::Environment::process());
+        let error = folders.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(error.to_string().lines().count(), 1);
+        assert!(error.to_string().contains("Linux hosts"), "{error}");
+    }
 }

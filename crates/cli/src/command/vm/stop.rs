@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use opengcs_monitor::proto::stop_response::How;
-use opengcs_monitor::{Client, Folders, Looked, Name};
+use opengcs_monitor::{Client, Ended, Error, ErrorKind, Folders, Found, Looked, Name};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -44,33 +44,60 @@ struct Stopped<'a> {
 impl Stop {
     pub(super) async fn run(self, context: &Context) -> Result<u8> {
         let folders = Folders::of(&context.environment)?;
-        let name = &self.name;
-        let (how, line, reason) = match Client::look_for(&folders, name).await? {
-            Looked::Living(mut client) => {
-                let grace = Duration::from_secs(self.time.into());
-                let (how, said) = match client.stop(grace).await? {
-                    How::Killed => (
-                        "killed",
-                        "was killed: what it had not written to its disks is lost",
-                    ),
-                    How::Already => ("already", "ended by itself before it was asked"),
-                    How::GivenUp => ("given-up", "was still starting, and is no more"),
-                    How::Gracefully | How::Unspecified => ("gracefully", "has stopped in order"),
-                };
-                (how, format!("{name} {said}"), None)
-            }
-            Looked::Ended(record, _) => {
-                folders.forget(name)?;
-                let line = format!("{name} had ended by itself: {}", record.reason);
-                ("already", line, Some(record.reason))
-            }
+        let mut client = match Client::look_for(&folders, &self.name).await? {
+            Looked::Living(client) => client,
+            Looked::Ended(record, _) => return self.forget(&folders, record, context),
         };
+        let grace = Duration::from_secs(self.time.into());
+        let (how, said) = match client.stop(grace).await {
+            Ok(How::Killed) => (
+                "killed",
+                "was killed: what it had not written to its disks is lost",
+            ),
+            Ok(How::GivenUp) => ("given-up", "was still starting, and is no more"),
+            Ok(How::Gracefully | How::Unspecified) => ("gracefully", "has stopped in order"),
+            // It was ending already; its monitor may have gone before it could say so.
+            Ok(How::Already) => return self.gone(&folders, None, context),
+            Err(error) if error.kind() == ErrorKind::Ended => {
+                return self.gone(&folders, Some(error), context);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.done(how, None, &format!("{} {said}", self.name), context)
+    }
+
+    /// What has become of a VM that ended while it was asked to.
+    fn gone(&self, folders: &Folders, error: Option<Error>, context: &Context) -> Result<u8> {
+        match (folders.find(&self.name), error) {
+            (Ok(Found::Ended(record, _)), _) => self.forget(folders, record, context),
+            (Ok(Found::Living(..)), Some(error)) => Err(error.into()),
+            _ => {
+                let line = format!("{} ended by itself before it was asked", self.name);
+                self.done("already", None, &line, context)
+            }
+        }
+    }
+
+    /// Removes what was kept of a VM that has ended by itself.
+    fn forget(&self, folders: &Folders, record: Ended, context: &Context) -> Result<u8> {
+        folders.forget(&self.name)?;
+        let line = format!("{} had ended by itself: {}", self.name, record.reason);
+        self.done("already", Some(record.reason), &line, context)
+    }
+
+    fn done(
+        &self,
+        how: &'static str,
+        reason: Option<String>,
+        line: &str,
+        context: &Context,
+    ) -> Result<u8> {
         let stopped = Stopped {
-            name: name.as_str(),
+            name: self.name.as_str(),
             how,
             reason,
         };
-        self.json.done(context, &stopped, &line)?;
+        self.json.done(context, &stopped, line)?;
         Ok(0)
     }
 }
