@@ -16,6 +16,7 @@ use guest::Guest;
 use machine::Fake;
 
 mod disks;
+mod given_up;
 mod guest;
 mod machine;
 mod processes;

@@ -36,6 +36,8 @@ pub(super) enum Guest {
     KeepsDevices,
     /// Does not power off when asked.
     Stubborn,
+    /// Answers the negotiation and nothing after it.
+    FallsSilent,
     /// Signals no process of the VM itself, as the agent in Go, and tells no signal in an exit code.
     Foreign,
 }
@@ -100,6 +102,9 @@ impl RunningGuest {
     }
 
     async fn handle(&self, request: Request) -> Option<Result<Response, Failure>> {
+        if self.kind == Guest::FallsSilent {
+            return None;
+        }
         Some(match request {
             Request::ExecuteProcess(request) => self.execute(request).await,
             Request::WaitForProcess(request) => {
