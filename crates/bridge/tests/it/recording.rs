@@ -15,7 +15,7 @@ use opengcs_bridge::{
         PlainResponse, ProcessDetails, ProcessParameters, Properties, PropertiesRequest,
         PropertiesResponse, PropertyQuery, Request, RequestBase, RequestType, ResizeRequest,
         Response, SchemaVersion, ScsiDevice, SignalOptions, SignalRequest, StacksResponse,
-        StdioPorts, WaitRequest, WaitResponse,
+        StdioPorts, VerityInfo, WaitRequest, WaitResponse,
     },
 };
 
@@ -176,6 +176,23 @@ fn scenes() -> Vec<Scene> {
             ),
             done(),
         ),
+        (
+            modify(
+                RequestType::remove(),
+                &Modification::CombinedLayers(CombinedLayers {
+                    container_root_path: "/run/c1/rootfs".into(),
+                    ..CombinedLayers::default()
+                }),
+            ),
+            done(),
+        ),
+        (
+            modify(RequestType::remove(), &disk),
+            Some(Err(Failure::new(
+                HResult::FAIL,
+                "/run/layers/0 is in use: process 78 (sh)",
+            ))),
+        ),
         (modify(RequestType::remove(), &disk), done()),
         (
             modify(
@@ -184,6 +201,46 @@ fn scenes() -> Vec<Scene> {
                     controller: 0,
                     lun: 5,
                 }),
+            ),
+            done(),
+        ),
+        (
+            modify(
+                RequestType::add(),
+                &Modification::MappedVirtualDisk(Box::new(MappedVirtualDisk {
+                    mount_path: "/run/layers/1".into(),
+                    controller: 3,
+                    lun: 63,
+                    partition: 2,
+                    read_only: true,
+                    options: vec!["noatime".into()],
+                    filesystem: "ext4".into(),
+                    verity_info: Some(VerityInfo {
+                        ext4_size_in_bytes: 4096,
+                        version: 1,
+                        algorithm: "sha256".into(),
+                        super_block: true,
+                        root_digest: "ab".repeat(32),
+                        salt: String::new(),
+                        block_size: 4096,
+                    }),
+                    size_in_bytes: 16_384,
+                    ..MappedVirtualDisk::default()
+                })),
+            ),
+            Some(Err(Failure::new(
+                HResult::FAIL,
+                "the disk at controller 3, LUN 63, partition 2, did not appear within 15 s",
+            ))),
+        ),
+        (
+            modify(
+                RequestType::add(),
+                &Modification::MappedVirtualDisk(Box::new(MappedVirtualDisk {
+                    mount_path: "/run/link".into(),
+                    block_dev: true,
+                    ..MappedVirtualDisk::default()
+                })),
             ),
             done(),
         ),

@@ -28,14 +28,18 @@ pub(super) fn appear(disk: &MappedVirtualDisk) -> Outcome<PathBuf> {
     let host = sysfs.host(disk.controller)?;
     let begin = Instant::now();
     let mut rescan = RESCAN;
+    // What was seen last: between its being forgotten and found again there is nothing, which says less.
+    let mut other = None;
     loop {
         let found = look(&sysfs, host, disk);
-        if let Found::Ready(device) = found {
-            return Ok(device);
+        match found {
+            Found::Ready(device) => return Ok(device),
+            Found::Other(size) => other = Some(size),
+            Found::Nothing => {}
         }
         let waited = begin.elapsed();
         if waited > APPEARS {
-            return Err(failed(missing(disk, &found)));
+            return Err(failed(missing(disk, other)));
         }
         if waited > rescan {
             rescan = waited + RESCAN;
@@ -94,18 +98,18 @@ fn forget(sysfs: &Sysfs, host: u32, lun: u8) {
     }
 }
 
-fn missing(disk: &MappedVirtualDisk, found: &Found) -> String {
+fn missing(disk: &MappedVirtualDisk, other: Option<u64>) -> String {
     let part = match disk.partition {
         0 => String::new(),
         number => format!(", partition {number},"),
     };
     let place = format!("controller {}, LUN {}{part}", disk.controller, disk.lun);
-    match found {
-        Found::Other(size) => format!(
+    match other {
+        Some(size) => format!(
             "the disk at {place} has {size} bytes, and the one that was to come has {}",
             disk.size_in_bytes
         ),
-        _ => format!(
+        None => format!(
             "the disk at {place} did not appear within {} s",
             APPEARS.as_secs()
         ),
