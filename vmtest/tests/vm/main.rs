@@ -25,6 +25,7 @@ mod soak;
 mod squashes;
 mod starts;
 mod streams;
+mod terminal;
 mod tools;
 mod verity;
 mod walks;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
     trials.extend(boot_disk::trials());
     trials.extend(command_line::trials());
     trials.extend(monitors::trials());
+    trials.extend(terminal::trials());
     trials.extend(examples::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The shared VMs must end as every other: asked, and leaving nothing.
