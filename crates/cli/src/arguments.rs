@@ -26,8 +26,15 @@ Examples:
 
 Sizes are bytes, or a number with K, M, G or T in binary units: 20G is 20 × 1024³ bytes.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C), 143 terminated.
-`opengcs run` gives the exit code of the program in the VM; see its help.",
+Exit codes:
+  0              done
+  1              failed; doctor: no VM can be started; verify: it is not as the receipt says
+  2              the command line makes no sense
+  125            run, exec: opengcs itself failed
+  126, 127       run, exec: the program cannot be run, or is not in the VM
+  129, 130, 143  hung up, interrupted (Ctrl-C), terminated
+  141            whoever read the output has gone
+  else           run, exec: the program's own; 128+n when signal n ended it",
     arg_required_else_help = true,
     disable_help_subcommand = true,
     max_term_width = 100

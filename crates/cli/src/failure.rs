@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -170,7 +171,7 @@ impl Told {
         while let Some(error) = next {
             let (text, hint, detail) = parts(error);
             told.add(&one_line(&text));
-            told.hint = told.hint.or(hint);
+            told.hint = told.hint.or(hint).or_else(|| usual_hint(error));
             told.detail = told.detail.or(detail);
             next = error.source();
         }
@@ -187,6 +188,36 @@ impl Told {
         }
         self.line.push_str(text);
     }
+}
+
+/// What can be done about what systems often say.
+fn usual_hint(error: &(dyn StdError + 'static)) -> Option<String> {
+    const ROOM: &str = "make room on that disk, or write to another";
+    if let Some(error) = error.downcast_ref::<opengcs::layer::Error>() {
+        // The image being full is told by what to give it; this is the disk that it lies on.
+        let full = error.kind() == opengcs::layer::ErrorKind::NoSpace;
+        let of_host = ["disk is full", "quota"]
+            .iter()
+            .any(|words| error.to_string().contains(words));
+        if full && of_host {
+            return Some(ROOM.to_owned());
+        }
+        let folder = error
+            .path()
+            .filter(|_| error.kind() == opengcs::layer::ErrorKind::NotFound)
+            .filter(|_| error.to_string().ends_with("cannot create"))
+            .and_then(Path::parent)
+            .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        return folder
+            .map(|folder| format!("make the folder first: mkdir -p {}", folder.display()));
+    }
+    let hint = match error.downcast_ref::<io::Error>()?.kind() {
+        io::ErrorKind::PermissionDenied => "see who may with ls -ld, of the file and of its folder",
+        io::ErrorKind::ReadOnlyFilesystem => "write to a folder on a disk that can be written to",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ROOM,
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 /// What one error of a chain says, without its hint.

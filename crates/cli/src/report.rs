@@ -53,7 +53,13 @@ pub(crate) fn table(header: &[&str]) -> Table {
 pub(crate) fn print_table(table: &Table) -> Result<()> {
     let text: Vec<String> = table
         .lines()
-        .map(|line| line.trim_end().trim_start().to_owned())
+        // Each cell has a blank before it; those of a cell without text keep what follows in line.
+        .map(|line| {
+            line.strip_prefix(' ')
+                .unwrap_or(&line)
+                .trim_end()
+                .to_owned()
+        })
         .collect();
     output::print(format_args!("{}", text.join("\n")))
 }

@@ -267,11 +267,11 @@ impl Search {
         Err(Error::new(
             ErrorKind::InvalidInput,
             format!(
-                "its parent disk {} lies outside of its folder, where a disk file may not lead; \
-                 name the parent's folder (--parents) to allow it",
+                "its parent disk {} lies outside of its folder, where a disk file may not lead",
                 named.display()
             ),
-        ))
+        )
+        .with_hint("name the parent's folder (--parents) to allow it"))
     }
 }
 
@@ -288,16 +288,18 @@ fn absent(named: &str, missing: &[PathBuf]) -> Error {
         .take(8)
         .map(|path| path.display().to_string())
         .collect();
-    let message = if places.is_empty() {
-        "a differencing disk that does not say where its parent disk is".to_owned()
-    } else {
-        format!(
-            "its parent disk {named:?} is not there (looked for: {}); put it beside the disk, or \
-             name its folder (--parents)",
-            places.join(", ")
-        )
-    };
+    if places.is_empty() {
+        return Error::new(
+            ErrorKind::NotFound,
+            "a differencing disk that does not say where its parent disk is",
+        );
+    }
+    let message = format!(
+        "its parent disk {named:?} is not there (looked for: {})",
+        places.join(", ")
+    );
     Error::new(ErrorKind::NotFound, message)
+        .with_hint("put it beside the disk, or name its folder (--parents)")
 }
 
 fn changed(path: &Path, child: &Path, parent: &ParentSummary, found: &Summary) -> Error {

@@ -41,11 +41,11 @@ pub(crate) fn still(file: &File, path: &Path) -> Result<()> {
         return Ok(());
     }
     sys::give_back(file, DONE, DENIED + 100);
-    Err(Error::new(
-        ErrorKind::Locked,
-        "a virtual machine is writing to it: remove it from the machine first, or stop the machine",
+    Err(
+        Error::new(ErrorKind::Locked, "a virtual machine is writing to it")
+            .with_hint("remove it from the machine first, or stop the machine")
+            .with_path(path),
     )
-    .with_path(path))
 }
 
 /// Says that nobody else may use a file, for as long as it is there. A program that this process is

@@ -113,7 +113,7 @@ pub struct FilesystemInspection {
     /// Block groups.
     pub groups: u32,
     /// How full the file system is from its start to its end: percent in use of each of up to 60
-    /// parts, of whole block groups as far as there are as many.
+    /// equal parts; parts of whole block groups, where it cannot be told more exactly.
     pub map: Vec<u8>,
     /// Inodes.
     pub inodes: u32,
@@ -264,7 +264,7 @@ fn filesystem<R: positioned_io::ReadAt>(reader: &Reader<R>) -> Result<Filesystem
         free_blocks,
         free: free_blocks.saturating_mul(block_size),
         groups: summary.groups,
-        map: map(&groups),
+        map: exact_map(reader, summary.blocks).unwrap_or_else(|| map(&groups)),
         inodes: summary.inodes,
         free_inodes: summary.free_inodes,
         uuid: Uuid::from_bytes(summary.uuid).to_string(),
@@ -291,7 +291,54 @@ fn filesystem<R: positioned_io::ReadAt>(reader: &Reader<R>) -> Result<Filesystem
     })
 }
 
-/// How full each part of a file system is, in percent: rounded, but full and empty only where it is.
+/// How full each part of a file system is, block by block; nothing when that cannot be told.
+fn exact_map<R: positioned_io::ReadAt>(reader: &Reader<R>, blocks: u64) -> Option<Vec<u8>> {
+    let parts = blocks.min(MAP as u64);
+    let start = |part: u64| {
+        let start = u128::from(part) * u128::from(blocks) / u128::from(parts.max(1));
+        u64::try_from(start).unwrap_or(u64::MAX)
+    };
+    let mut free = vec![0; usize::try_from(parts).ok()?];
+    let mut part = 0;
+    reader
+        .free_blocks(|run| {
+            let (mut at, end) = (run.start.0, run.end.0);
+            while at < end {
+                while part + 1 < parts && start(part + 1) <= at {
+                    part += 1;
+                }
+                let upto = if part + 1 < parts {
+                    end.min(start(part + 1))
+                } else {
+                    end
+                };
+                if let Some(free) = usize::try_from(part)
+                    .ok()
+                    .and_then(|part| free.get_mut(part))
+                {
+                    *free += upto - at;
+                }
+                at = upto;
+            }
+        })
+        .ok()?;
+    let used = |(part, free): (u64, u64)| {
+        let blocks = start(part + 1) - start(part);
+        percent(blocks.saturating_sub(free), blocks)
+    };
+    Some((0..parts).zip(free).map(used).collect())
+}
+
+/// What part is in use, in percent: rounded, but full and empty only where it is.
+fn percent(used: u64, blocks: u64) -> u8 {
+    let percent = u128::from(used) * 100 / u128::from(blocks.max(1));
+    match u8::try_from(percent).unwrap_or(100) {
+        0 if used > 0 => 1,
+        percent => percent.min(100),
+    }
+}
+
+/// How full each part of a file system is, by its groups.
 fn map(groups: &[GroupUse]) -> Vec<u8> {
     let parts = groups.len().min(MAP);
     (0..parts)
@@ -302,9 +349,7 @@ fn map(groups: &[GroupUse]) -> Vec<u8> {
             let sum = |of: fn(&GroupUse) -> u64| part.iter().map(of).fold(0, u64::saturating_add);
             let blocks = sum(|group| group.blocks);
             let used = blocks - sum(|group| group.free).min(blocks);
-            let percent = u128::from(used) * 100 / u128::from(blocks.max(1));
-            let percent = if percent == 0 && used > 0 { 1 } else { percent };
-            u8::try_from(percent).ok()
+            Some(percent(used, blocks))
         })
         .collect()
 }
@@ -317,5 +362,8 @@ fn one_line(error: &Error) -> String {
         line = format!("{line}: {error}");
         cause = error.source();
     }
-    line
+    match error.advice() {
+        Some(advice) => format!("{line} ({advice})"),
+        None => line,
+    }
 }

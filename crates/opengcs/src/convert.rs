@@ -360,7 +360,12 @@ pub(crate) fn layer_error(what: &str, error: opengcs_layer::Error) -> Error {
         Layer::Unsupported => ErrorKind::Unsupported,
         _ => ErrorKind::Conversion,
     };
-    Error::new(kind, what).caused_by(error)
+    let hint = error.advice().map(str::to_owned);
+    let failed = Error::new(kind, what).caused_by(error);
+    match hint {
+        Some(hint) => failed.hint(hint),
+        None => failed,
+    }
 }
 
 /// Shows the first bytes of what is read in the log, when asked for.

@@ -75,7 +75,12 @@ fn text(report: &Report) -> String {
             Outcome::Bad => ("missing", RED),
         };
         let word = paint(colour, &format!("{word:WIDTH$}"));
-        lines.push(format!("{word}  {:names$}  {}", check.name, check.found));
+        // The system's own number says nothing beside its words.
+        let found = match check.found.rsplit_once(" (os error ") {
+            Some((found, _)) => found,
+            None => &check.found,
+        };
+        lines.push(format!("{word}  {:names$}  {found}", check.name));
         if let Some(hint) = &check.hint {
             lines.push(format!("{:WIDTH$}  {:names$}  -> {hint}", "", ""));
         }

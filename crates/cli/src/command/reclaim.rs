@@ -64,13 +64,18 @@ impl Reclaim {
             .await?;
         drop(progress);
         let gained = found.gained();
-        let line = format!(
-            "{}: {} gained; it takes {}, with {} free in its file system",
-            self.file.display(),
-            Size(gained),
-            Size(found.allocated.unwrap_or(found.size)),
-            Size(found.free)
-        );
+        let name = self.file.display();
+        let free = Size(found.free);
+        let line = match found.allocated {
+            Some(allocated) => format!(
+                "{name}: {} gained; it takes {}, with {free} free in its file system",
+                Size(gained),
+                Size(allocated)
+            ),
+            None if gained > 0 => format!("{name}: {} gained", Size(gained)),
+            // What a device does with that is not known.
+            None => format!("{name}: {free} that are free in its file system were given back"),
+        };
         let done = Done {
             file: &self.file,
             found: &found,

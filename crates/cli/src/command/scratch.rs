@@ -82,7 +82,14 @@ impl Scratch {
         let options = self.options(format);
         let path = self.file.clone();
         let made = context
-            .blocking(move || Ok(layer::create_scratch(&path, &options)?))
+            .blocking(move || {
+                layer::create_scratch(&path, &options).map_err(|error| match error.kind() {
+                    layer::ErrorKind::AlreadyExists => {
+                        error.with_hint("--force replaces it").into()
+                    }
+                    _ => error.into(),
+                })
+            })
             .await?;
         let done = Done {
             output: &self.file,

@@ -220,18 +220,37 @@ impl Tar2Vhd {
         options
     }
 
-    /// Adds to a failure what to do with an input that is a disk, not a tar.
+    /// Adds to a failure what to do about it: with an input that is a disk, not a tar, with one that
+    /// is damaged, and with a file system that is too small.
     fn other_way(&self, error: anyhow::Error) -> anyhow::Error {
-        let corrupt = error
-            .downcast_ref::<layer::Error>()
-            .is_some_and(|error| error.kind() == layer::ErrorKind::Corrupt);
+        let error = match error.downcast::<layer::Error>() {
+            Ok(error) => error,
+            Err(error) => return error,
+        };
+        match error.kind() {
+            layer::ErrorKind::Corrupt => {}
+            layer::ErrorKind::NoSpace => {
+                let full = error.to_string().contains("the size asked for");
+                return match full {
+                    true => error
+                        .with_hint(
+                            "give it more with --size, or leave that out: it takes what it needs",
+                        )
+                        .into(),
+                    false => error.into(),
+                };
+            }
+            _ => return error.into(),
+        }
         let is_disk = |path: &Path| {
             layer::inspect(path).is_ok_and(|found| {
                 found.filesystem.is_some() || found.disk.format != Format::Raw.to_string()
             })
         };
-        if !corrupt || !self.input.is_file() || !is_disk(&self.input) {
-            return error;
+        if !self.input.is_file() || !is_disk(&self.input) {
+            return error
+                .with_hint("see whether the tar came whole, by its length or its digest")
+                .into();
         }
         let name = self.input.display();
         Failure::new(format!("{name} is a disk file, not a tar"))

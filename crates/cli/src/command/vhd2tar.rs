@@ -133,7 +133,7 @@ impl Vhd2Tar {
         let (exported, size) = context
             .blocking(move || {
                 export(disk.path(), target.as_deref(), &options, stop)
-                    .map_err(|error| disk.named(error))
+                    .map_err(|error| disk.named(with_hint(error)))
             })
             .await?;
         drop(progress);
@@ -211,6 +211,27 @@ fn export(
     let count = out.count;
     file.publish()?;
     Ok((exported, count))
+}
+
+/// Adds what to do about a disk that cannot be read.
+fn with_hint(error: anyhow::Error) -> anyhow::Error {
+    const WHAT: &str =
+        "opengcs inspect tells what the file is; e2fsck -fn, what is wrong with a raw disk";
+    match error.downcast::<layer::Error>() {
+        Ok(error) if error.kind() == layer::ErrorKind::Corrupt && error.advice().is_none() => {
+            let said = error.to_string();
+            let other_way = ["it is a tar;", "it is compressed with"]
+                .iter()
+                .any(|words| said.contains(words));
+            let hint = match other_way {
+                true => "opengcs tar2vhd makes a disk file of a tar",
+                false => WHAT,
+            };
+            error.with_hint(hint).into()
+        }
+        Ok(error) => error.into(),
+        Err(error) => error,
+    }
 }
 
 /// Refuses a folder, and names the disk file in it.

@@ -50,6 +50,18 @@ fn every_command_explains_itself_with_an_example() {
             assert!(line.chars().count() <= 100, "{name}: {line}");
         }
     }
+    for code in [
+        "0 ",
+        "1 ",
+        "2 ",
+        "125 ",
+        "126, 127 ",
+        "129, 130, 143 ",
+        "141 ",
+    ] {
+        let line = whole.lines().any(|line| line.trim().starts_with(code));
+        assert!(line, "{code}: {whole}");
+    }
     for line in ["Examples:", "Exit codes:", "20G is 20 × 1024³ bytes"] {
         assert!(whole.contains(line), "{whole}");
     }

@@ -13,6 +13,7 @@ mod guest;
 #[cfg(unix)]
 mod guest_stop;
 mod help;
+mod hints;
 mod inspect;
 #[cfg(target_os = "linux")]
 mod monitor;
@@ -23,6 +24,7 @@ mod run;
 mod scratch;
 #[cfg(unix)]
 mod signals;
+mod snapshots;
 mod squash;
 #[cfg(unix)]
 mod terminal;

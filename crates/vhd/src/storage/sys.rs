@@ -24,7 +24,9 @@ pub(super) fn write_all_at(file: &File, mut position: u64, mut data: &[u8]) -> i
 #[cfg(unix)]
 pub(super) fn allocated(file: &File) -> io::Result<Option<u64>> {
     use std::os::unix::fs::MetadataExt as _;
-    Ok(Some(file.metadata()?.blocks().saturating_mul(512)))
+    let found = file.metadata()?;
+    // A device has its bytes elsewhere.
+    Ok(found.is_file().then(|| found.blocks().saturating_mul(512)))
 }
 
 #[cfg(not(unix))]
