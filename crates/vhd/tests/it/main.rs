@@ -21,6 +21,7 @@ mod judge;
 mod qemu;
 #[cfg(unix)]
 mod reclaim;
+#[cfg(unix)]
 mod reorder;
 #[cfg_attr(
     not(unix),
