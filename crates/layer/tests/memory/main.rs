@@ -14,7 +14,9 @@ mod sys;
 use std::fs::File;
 use std::io::{self, Read};
 
-use opengcs_layer::{DiskToTarOptions, TarToExt4Options, ext4_to_tar, tar_to_ext4};
+use opengcs_layer::{
+    DiskToTarOptions, TarToDiskOptions, TarToExt4Options, ext4_to_tar, plan_tar, tar_to_ext4,
+};
 
 #[allow(dead_code, unreachable_pub, reason = "it is another test's, too")]
 #[path = "../it/forge.rs"]
@@ -72,10 +74,11 @@ fn link(kind: u8, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Tar {
         .header(&Header::new("x", kind, 0))
 }
 
-/// The most that converting `count` entries holds, and the most that exporting them holds.
+/// The most that converting `count` entries holds, or planning that, and the most that exporting them
+/// holds.
 fn peaks(entry: &dyn Fn(usize) -> Tar, count: usize) -> (usize, usize) {
     let file = tempfile::tempfile().unwrap();
-    let stream = Stream {
+    let stream = || Stream {
         entry,
         next: 0,
         count,
@@ -84,8 +87,12 @@ fn peaks(entry: &dyn Fn(usize) -> Tar, count: usize) -> (usize, usize) {
     };
     let options = TarToExt4Options::default();
     let (converted, there) =
-        sys::peak(|| tar_to_ext4(stream, file.try_clone().unwrap(), &options).unwrap());
+        sys::peak(|| tar_to_ext4(stream(), file.try_clone().unwrap(), &options).unwrap());
     assert_eq!(converted.entries, count as u64);
+    let (plan, planned) = sys::peak(|| plan_tar(stream(), &TarToDiskOptions::default()).unwrap());
+    assert_eq!(plan.entries, count as u64);
+    drop(plan);
+    let there = there.max(planned);
     let back = || export(file.try_clone().unwrap(), count);
     let ((), back) = sys::peak(back);
     (there, back)
