@@ -1,5 +1,6 @@
 //! Makes one image of a chain of layers, lowest first, as an overlay of them looks.
 
+mod leaves;
 mod merge;
 
 use std::fs::File;

@@ -9,6 +9,7 @@ use opengcs_vhd::Disk;
 use positioned_io::{ReadAt, WriteAt};
 
 use super::SquashOptions;
+use super::leaves::BUFFER;
 use crate::buffer::Buffer;
 use crate::control::{Meter, Progress};
 use crate::error::{Name, from_ext4};
@@ -17,8 +18,6 @@ use crate::ext4_source::{Ext4Source, Node};
 use crate::whiteout::{self, Marker};
 use crate::{Error, ErrorKind, Result};
 
-/// How much of a file is copied at once.
-const BUFFER: usize = 128 << 10;
 const LOST_FOUND: &[u8] = b"lost+found";
 
 /// A layer that is open.
@@ -36,9 +35,9 @@ pub(super) struct Done {
 }
 
 /// A node of a layer, the layers counted from the uppermost.
-struct Place {
-    layer: usize,
-    node: Node,
+pub(super) struct Place {
+    pub(super) layer: usize,
+    pub(super) node: Node,
 }
 
 /// What has one name in the layers, the uppermost first, as far as nothing hides it.
@@ -67,26 +66,26 @@ struct Joined {
 }
 
 /// A node with several names that has not got all of them yet.
-struct Linked {
-    node: NodeId,
-    left: u64,
+pub(super) struct Linked {
+    pub(super) node: NodeId,
+    pub(super) left: u64,
 }
 
 pub(super) struct Merger<'a, W: ReadAt + WriteAt> {
     /// The uppermost first.
-    layers: &'a [Layer],
-    writer: &'a mut Writer<W>,
-    output: &'a Path,
+    pub(super) layers: &'a [Layer],
+    pub(super) writer: &'a mut Writer<W>,
+    pub(super) output: &'a Path,
     keep_whiteouts: bool,
     /// The writer's own `lost+found`, until a layer brings something of that name.
     lost_found: Option<NodeId>,
-    links: HashMap<(usize, u64), Linked>,
+    pub(super) links: HashMap<(usize, u64), Linked>,
     /// The directories entered, because a damaged disk may lead in circles.
     entered: HashSet<(usize, u64)>,
-    path: Vec<u8>,
-    done: Done,
-    meter: Meter<'a>,
-    buffer: Buffer,
+    pub(super) path: Vec<u8>,
+    pub(super) done: Done,
+    pub(super) meter: Meter<'a>,
+    pub(super) buffer: Buffer,
 }
 
 impl<'a, W: ReadAt + WriteAt> Merger<'a, W> {
@@ -148,7 +147,7 @@ impl<'a, W: ReadAt + WriteAt> Merger<'a, W> {
     }
 
     /// An error of a layer, at the path that is being looked at.
-    fn at(&self, layer: usize, error: Error) -> Error {
+    pub(super) fn at(&self, layer: usize, error: Error) -> Error {
         let error = match self.layers.get(layer) {
             Some(layer) => error.with_path(&layer.path),
             None => error,
@@ -157,7 +156,7 @@ impl<'a, W: ReadAt + WriteAt> Merger<'a, W> {
     }
 
     /// An error of the image.
-    fn full(&self, error: opengcs_ext4::Error) -> Error {
+    pub(super) fn full(&self, error: opengcs_ext4::Error) -> Error {
         let error = from_ext4(error).with_path(self.output);
         match error.kind() {
             ErrorKind::NoSpace | ErrorKind::Io => error,
@@ -173,7 +172,7 @@ impl<'a, W: ReadAt + WriteAt> Merger<'a, W> {
         }
     }
 
-    fn source(&self, layer: usize) -> &'a Ext4Source<Disk<File>> {
+    pub(super) fn source(&self, layer: usize) -> &'a Ext4Source<Disk<File>> {
         &self.layers[layer].source
     }
 
@@ -383,96 +382,5 @@ impl<'a, W: ReadAt + WriteAt> Merger<'a, W> {
             Name(&name)
         ));
         Err(self.at(layer, error))
-    }
-
-    /// Writes a node that is no directory.
-    fn leaf(&mut self, parent: NodeId, name: &[u8], place: &Place, facts: Facts) -> Result<()> {
-        let identity = (place.layer, facts.identity.1);
-        if let Some(linked) = self.links.get_mut(&identity) {
-            let node = linked.node;
-            linked.left = linked.left.saturating_sub(1);
-            if linked.left == 0 {
-                self.links.remove(&identity);
-            }
-            let done = self.writer.link(node, parent, name);
-            return done.map_err(|error| self.full(error));
-        }
-        let links = facts.links;
-        let node = match facts.file_type {
-            FileType::File => self.file(parent, name, place, facts)?,
-            FileType::Symlink => {
-                let target = self
-                    .source(place.layer)
-                    .link_target(&place.node)
-                    .map_err(|error| self.at(place.layer, error))?;
-                self.writer
-                    .create_symlink(parent, name, &target, facts.metadata)
-                    .map_err(|error| self.full(error))?
-            }
-            other => self
-                .writer
-                .create_special(parent, name, other, facts.device, facts.metadata)
-                .map_err(|error| self.full(error))?,
-        };
-        if links > 1 {
-            // Names that are hidden never come, and what is kept for them is little.
-            let left = links - 1;
-            self.links.insert(identity, Linked { node, left });
-        }
-        Ok(())
-    }
-
-    fn file(&mut self, parent: NodeId, name: &[u8], place: &Place, facts: Facts) -> Result<NodeId> {
-        let Self {
-            layers,
-            writer,
-            output,
-            path,
-            done,
-            meter,
-            buffer,
-            ..
-        } = self;
-        let layer = &layers[place.layer];
-        let of_layer = |error: Error| error.with_path(&layer.path).with_node(path);
-        let of_image = |error: opengcs_ext4::Error| {
-            let error = from_ext4(error).with_path(output);
-            match error.kind() {
-                ErrorKind::NoSpace | ErrorKind::Io => error,
-                _ => error.with_node(path),
-            }
-        };
-        let mut file = writer
-            .create_file(parent, name, facts.metadata)
-            .map_err(of_image)?;
-        let runs = layer
-            .source
-            .runs(&place.node, facts.size)
-            .map_err(of_layer)?;
-        for run in runs {
-            let run = run.map_err(of_layer)?;
-            let hole = run.offset.saturating_sub(file.position());
-            file.skip(hole).map_err(of_image)?;
-            let end = run.offset.saturating_add(run.length);
-            let mut at = run.offset;
-            while at < end {
-                let length = usize::try_from(end - at).map_or(BUFFER, |left| left.min(BUFFER));
-                let piece = &mut buffer[..length];
-                let read = layer
-                    .source
-                    .read(&place.node, at, piece)
-                    .map_err(of_layer)?;
-                file.write(&piece[..read]).map_err(of_image)?;
-                at += read as u64;
-                done.bytes += read as u64;
-                meter.step(Progress {
-                    entries: done.entries,
-                    bytes: done.bytes,
-                })?;
-            }
-        }
-        let rest = facts.size.saturating_sub(file.position());
-        file.skip(rest).map_err(of_image)?;
-        file.finish().map_err(of_image)
     }
 }
