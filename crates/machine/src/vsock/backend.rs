@@ -17,6 +17,9 @@ use vmm_sys_util::epoll::EventSet;
 use super::device::Device;
 use super::host::Host;
 
+#[cfg(test)]
+mod tests;
+
 const RX: usize = 0;
 const TX: usize = 1;
 /// rx, tx and event; the event queue only ever carries news of migrations, of which there are none.
