@@ -22,8 +22,15 @@ const CRATES: &[&str] = &[
     "opengcs-cli",
 ];
 
-/// Those whose integration tests wine runs.
-const INTEGRATION: &[&str] = &["opengcs-ext4", "opengcs-bridge", "opengcs-machine"];
+/// Those whose integration tests wine runs. Those of the library try its examples, with judges of Linux; a
+/// monitor stands on sockets of Unix; those of the program have not all passed under wine.
+const INTEGRATION: &[&str] = &[
+    "opengcs-ext4",
+    "opengcs-vhd",
+    "opengcs-bridge",
+    "opengcs-layer",
+    "opengcs-machine",
+];
 
 /// Debian keeps wine out of `PATH` when only its 64-bit half is installed.
 const WINE: &[&str] = &["/usr/lib/wine/wine64", "/usr/bin/wine64"];

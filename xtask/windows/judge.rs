@@ -7,7 +7,10 @@ use std::ffi::OsStr;
 use std::os::windows::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// A judge takes a second, and this long on a host that has a lot to do.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Standard output and error of `program` are kept apart, as on Linux.
 const SCRIPT: &str = r#"
@@ -31,9 +34,16 @@ pub(super) fn output<A: AsRef<OsStr>>(
                 .map(|argument| unix(argument.as_ref())),
         )
         .spawn()?;
+    let started = Instant::now();
     let code = loop {
         if let Ok(code) = std::fs::read_to_string(folder.path().join("code")) {
             break code;
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(std::io::Error::other(format!(
+                "it has not ended within {} s",
+                PATIENCE.as_secs()
+            )));
         }
         std::thread::sleep(Duration::from_millis(5));
     };

@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 
 use opengcs_vhd::{Disk, ParentSummary, Summary};
 
-use crate::hold;
+use crate::hold::Use;
 use crate::image::from_vhd;
 use crate::{Error, ErrorKind, Result};
 
@@ -27,24 +27,20 @@ pub(crate) struct Chain {
 /// Opens a disk file of any format for reading, with its parents, which lie
 /// beside it or in one of `folders`.
 pub(crate) fn open(path: &Path, folders: &[PathBuf]) -> Result<Chain> {
-    open_as(path, folders, |_, _| Ok(()))
+    open_as(path, folders, Use::Glance)
 }
 
 /// The same for what takes a while and must not change meanwhile. It fails when a machine is writing
 /// to one of the files.
 pub(crate) fn open_still(path: &Path, folders: &[PathBuf]) -> Result<Chain> {
-    open_as(path, folders, hold::still)
+    open_as(path, folders, Use::Still)
 }
 
-fn open_as(
-    path: &Path,
-    folders: &[PathBuf],
-    hold: fn(&File, &Path) -> Result<()>,
-) -> Result<Chain> {
-    let file = open_file(path)?;
-    hold(&file, path)?;
+fn open_as(path: &Path, folders: &[PathBuf], what_for: Use) -> Result<Chain> {
+    let file = open_file(path, what_for)?;
+    what_for.hold(&file, path)?;
     sys::read_ahead(&file);
-    let mut search = Search::new(path, folders, hold)?;
+    let mut search = Search::new(path, folders, what_for)?;
     // A failure to find a parent says more than what can travel through the disk.
     let mut failure = None;
     let opened = Disk::open_chain(file, |parent| {
@@ -80,13 +76,13 @@ fn open_as(
 ///
 /// It cannot be read, or breaks its format's rules.
 pub fn describe(path: &Path) -> Result<Summary> {
-    Disk::describe(open_file(path)?).map_err(|error| from_vhd(error).with_path(path))
+    Disk::describe(open_file(path, Use::Glance)?).map_err(|error| from_vhd(error).with_path(path))
 }
 
 /// Opens a disk file for reading and writing. A device must not be in use by the system.
 pub(crate) fn open_to_change(path: &Path) -> Result<File> {
     // It says what is wrong with one that is no disk.
-    let is_file = open_file(path)?
+    let is_file = open_file(path, Use::Glance)?
         .metadata()
         .is_ok_and(|found| found.is_file());
     sys::open_to_change(path, !is_file).map_err(|error| {
@@ -100,13 +96,20 @@ pub(crate) fn open_to_change(path: &Path) -> Result<File> {
     })
 }
 
-fn open_file(path: &Path) -> Result<File> {
+fn open_file(path: &Path, what_for: Use) -> Result<File> {
     // A pipe would keep whoever opens it waiting, so it is looked at before.
     let metadata = fs::metadata(path).map_err(|error| Error::io_at("cannot open", path, error))?;
     if let Some(what) = sys::no_disk(metadata.file_type()) {
         return Err(Error::invalid(format!("it is {what}, not a disk")).with_path(path));
     }
-    let file = File::open(path).map_err(|error| Error::io_at("cannot open", path, error))?;
+    // Windows opens no folder as a file, and says only that access is denied.
+    if metadata.is_dir() && cfg!(windows) {
+        return Err(Error::invalid("it is a folder, not a disk file").with_path(path));
+    }
+    let file = what_for
+        .options()
+        .open(path)
+        .map_err(|error| Error::io_at("cannot open", path, error))?;
     if metadata.is_dir() {
         return Err(Error::invalid("it is a folder, not a disk file").with_path(path));
     }
@@ -122,12 +125,11 @@ struct Search {
     files: Vec<PathBuf>,
     /// Folders that may hold parents, by their real paths.
     folders: Vec<PathBuf>,
-    /// What is done with a file before it is used.
-    hold: fn(&File, &Path) -> Result<()>,
+    what_for: Use,
 }
 
 impl Search {
-    fn new(path: &Path, folders: &[PathBuf], hold: fn(&File, &Path) -> Result<()>) -> Result<Self> {
+    fn new(path: &Path, folders: &[PathBuf], what_for: Use) -> Result<Self> {
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let own = match real.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
@@ -142,7 +144,7 @@ impl Search {
         Ok(Self {
             files: vec![real],
             folders: all,
-            hold,
+            what_for,
         })
     }
 
@@ -175,7 +177,7 @@ impl Search {
             }
             match file.try_clone().map(Disk::describe) {
                 Ok(Ok(summary)) if parent.is(&summary) => {
-                    (self.hold)(&file, &path)?;
+                    self.what_for.hold(&file, &path)?;
                     self.files.push(path);
                     return Ok(file);
                 }
@@ -251,7 +253,7 @@ impl Search {
         if !found.is_file() {
             return Err(odd());
         }
-        let file = sys::open(&real).map_err(|error| cannot_open(&real, error))?;
+        let file = sys::open(&real, self.what_for).map_err(|error| cannot_open(&real, error))?;
         match file.metadata() {
             Ok(found) if found.is_file() => Ok(Some((real, file))),
             Ok(_) => Err(odd()),
@@ -261,7 +263,12 @@ impl Search {
 
     /// Refuses a file outside of the folders that may hold parents.
     fn check(&self, path: &Path, named: &Path) -> Result<()> {
-        if self.folders.iter().any(|folder| path.starts_with(folder)) {
+        let like_real = sys::like_real(path);
+        if self
+            .folders
+            .iter()
+            .any(|folder| like_real.starts_with(folder))
+        {
             return Ok(());
         }
         Err(Error::new(

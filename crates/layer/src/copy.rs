@@ -1,10 +1,10 @@
 //! Decides how a file is copied: shared blocks where the file system has them, else its data without its holes.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use crate::control::Meter;
-use crate::hold;
+use crate::hold::Use;
 use crate::{Control, Error, ErrorKind, Existing, NewFile, Progress, Result};
 
 mod sys;
@@ -80,8 +80,11 @@ fn copy(src: &Path, dst: &Path, options: &CopyOptions) -> Result<u64> {
     if !found.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, "not a regular file").with_path(src));
     }
-    let from = File::open(src).map_err(|error| Error::io_at("cannot open", src, error))?;
-    hold::still(&from, src)?;
+    let from = Use::Still
+        .options()
+        .open(src)
+        .map_err(|error| Error::io_at("cannot open", src, error))?;
+    Use::Still.hold(&from, src)?;
     let found = from
         .metadata()
         .map_err(|error| Error::io_at("cannot look at", src, error))?;

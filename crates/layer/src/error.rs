@@ -30,7 +30,7 @@ pub enum ErrorKind {
     AlreadyExists,
     /// The disk, or the image being written, is full.
     NoSpace,
-    /// Another program holds the file: a machine is writing to the disk.
+    /// Another program holds the file: a machine is writing to the disk, or it is open elsewhere.
     Locked,
     /// The caller asked to stop.
     Cancelled,
@@ -218,6 +218,9 @@ impl Error {
 }
 
 fn io_kind(error: &io::Error) -> ErrorKind {
+    if is_in_use(error) {
+        return ErrorKind::Locked;
+    }
     match error.kind() {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
@@ -226,6 +229,12 @@ fn io_kind(error: &io::Error) -> ErrorKind {
         }
         _ => ErrorKind::Io,
     }
+}
+
+/// Whether others have the file open and do not let us do what we want (`ERROR_SHARING_VIOLATION`,
+/// `ERROR_LOCK_VIOLATION`).
+fn is_in_use(error: &io::Error) -> bool {
+    cfg!(windows) && matches!(error.raw_os_error(), Some(32 | 33))
 }
 
 impl fmt::Display for Error {

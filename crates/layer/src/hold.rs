@@ -4,8 +4,11 @@
 //! does and one for each that it lets no other do. They hold between programs and lie on open files, so
 //! they go with whoever has them. We speak the same language, as `qemu-img` does: a conversion is not begun
 //! while a machine can write to the disk, and no machine gets the disk to write to while it runs.
+//!
+//! On Windows the system holds what each open file lets others do: what is read here nobody else opens to
+//! write to, and what others write to is not opened here.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::path::Path;
 
 use crate::{Error, ErrorKind, Result};
@@ -24,12 +27,45 @@ const WRITE: u64 = 1;
 /// `BLK_PERM_RESIZE`.
 const RESIZE: u64 = 3;
 
+/// What a disk file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// To look at it, whatever others do with it.
+    Glance,
+    /// To read it for a while, in which it must not change.
+    Still,
+}
+
+impl Use {
+    /// How the file is opened.
+    pub(crate) fn options(self) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        if self == Self::Still {
+            sys::let_nobody_write(&mut options);
+        }
+        options
+    }
+
+    /// Takes the file's locks, once it is open.
+    ///
+    /// # Errors
+    ///
+    /// As for [`still`].
+    pub(crate) fn hold(self, file: &File, path: &Path) -> Result<()> {
+        match self {
+            Self::Glance => Ok(()),
+            Self::Still => still(file, path),
+        }
+    }
+}
+
 /// Says that a file is being read and must not change, until it is closed.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Locked`] when a program says that it writes to it, or that nobody may read it.
-pub(crate) fn still(file: &File, path: &Path) -> Result<()> {
+fn still(file: &File, path: &Path) -> Result<()> {
     // Said before it is asked: of two that come at once, at least one sees the other.
     for byte in [DONE + READ, DENIED + WRITE, DENIED + RESIZE] {
         sys::share(file, byte);
@@ -92,6 +128,36 @@ pub(crate) fn alone<'a>(file: &'a File, path: &Path) -> Result<Alone<'a>> {
         "a virtual machine or a conversion is using it".to_owned(),
         "remove it from the machine or stop the machine, or wait for the conversion's end",
     )
+}
+
+#[cfg(all(test, windows))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_share_and_nobody_writes_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        std::fs::write(&path, [0; 512]).unwrap();
+        let open = |what: Use| {
+            let file = what.options().open(&path);
+            file.map_err(|error| Error::io_at("cannot open", &path, error))
+        };
+        let writer = || OpenOptions::new().write(true).open(&path);
+        let one = open(Use::Still).unwrap();
+        let two = open(Use::Still).unwrap();
+        open(Use::Glance).unwrap();
+        assert!(writer().is_err());
+        drop((one, two));
+
+        let written = writer().unwrap();
+        open(Use::Glance).unwrap();
+        let error = open(Use::Still).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked);
+        assert!(error.to_string().starts_with(path.to_str().unwrap()));
+        drop(written);
+        open(Use::Still).unwrap();
+    }
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -56,7 +56,10 @@ impl NewFile {
     /// [`ErrorKind::InvalidInput`] when `target` is a folder, a device or has no
     /// file name; [`ErrorKind::NotFound`] when its folder is missing.
     pub fn create(target: &Path, existing: Existing) -> Result<Self> {
+        // Before anything is asked of the system: what it says of a device is not what it says of files.
+        refuse_name(target)?;
         let target = resolve(target)?;
+        refuse_name(&target)?;
         match fs::symlink_metadata(&target) {
             Ok(_) if existing == Existing::Keep => return Err(exists(&target)),
             Ok(found) if found.is_dir() => {
@@ -74,11 +77,6 @@ impl NewFile {
         if target.file_name().is_none() {
             return Err(Error::invalid("cannot create: no file name").with_path(&target));
         }
-        if cfg!(windows)
-            && let Some(why) = target.file_name().and_then(names::refused_by_windows)
-        {
-            return Err(Error::invalid(format!("cannot create: {why}")).with_path(&target));
-        }
         let (file, temporary) = match sys::open_nameless(folder(&target)) {
             Some(file) => (file, None),
             None => {
@@ -94,6 +92,13 @@ impl NewFile {
             existing,
             mode_chosen: false,
         })
+    }
+
+    /// Lets ranges of zeros take no room where files have that only when it is asked for: on Windows,
+    /// where Hyper-V refuses a VHD or a VHDX for it. Elsewhere every file is so.
+    pub fn allow_holes(&self) {
+        // What cannot have holes takes more room, and nothing else.
+        sys::allow_holes(&self.file);
     }
 
     /// The file, open for reading and writing.
@@ -126,7 +131,9 @@ impl NewFile {
     /// # Errors
     ///
     /// [`ErrorKind::AlreadyExists`] when the file has appeared meanwhile and
-    /// stays; otherwise those of the system. Nothing is left behind.
+    /// stays; [`ErrorKind::Locked`] when another program has the file open that is
+    /// to be replaced, and the system minds; otherwise those of the system.
+    /// Nothing is left behind.
     pub fn publish(self) -> Result<()> {
         self.file
             .sync_all()
@@ -148,6 +155,12 @@ impl NewFile {
         self.settle().map_err(|error| {
             if error.kind() == io::ErrorKind::AlreadyExists {
                 exists(&self.target)
+            } else if sys::is_open_elsewhere(&self.target) {
+                Error::new(
+                    ErrorKind::Locked,
+                    "cannot replace it: another program has it open, and must close it first",
+                )
+                .with_path(&self.target)
             } else {
                 Error::io_at("cannot publish", &self.target, error)
             }
@@ -185,6 +198,16 @@ impl Drop for NewFile {
             // There is nobody left to tell, and the name says whose it was.
             let _ = fs::remove_file(temporary);
         }
+    }
+}
+
+/// Refuses a name that is something else to the system than a file's.
+fn refuse_name(target: &Path) -> Result<()> {
+    match target.file_name().and_then(names::refused_by_windows) {
+        Some(why) if cfg!(windows) => {
+            Err(Error::invalid(format!("cannot create: {why}")).with_path(target))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::control::{Control, Meter, Progress};
 use crate::decompress::Decompressor;
 use crate::digest::{self, Hashed};
+use crate::hold::Use;
 use crate::unpack::TarWhiteouts;
 use crate::verity::{self, Verity};
-use crate::{Compression, Converted, Error, NewFile, Result, TarToDiskOptions, chain, hold};
+use crate::{Compression, Converted, Error, NewFile, Result, TarToDiskOptions, chain};
 
 /// The form of receipts that is written and read.
 const FORM: u32 = 1;
@@ -283,13 +284,14 @@ fn compare(
 pub fn verify_image(path: &Path, receipt: &Receipt, control: &Control) -> Result<Vec<Difference>> {
     let at = |error: Error| error.with_path(path);
     let mut differences = Vec::new();
-    let file = File::open(path).map_err(|error| Error::io_at("cannot open", path, error))?;
+    let file = Use::Still.options().open(path);
+    let file = file.map_err(|error| Error::io_at("cannot open", path, error))?;
     let metadata = file.metadata();
     let metadata = metadata.map_err(|error| Error::io_at("cannot read", path, error))?;
     if metadata.is_dir() {
         return Err(Error::invalid("it is a folder, not a disk file").with_path(path));
     }
-    hold::still(&file, path)?;
+    Use::Still.hold(&file, path)?;
     compare(
         &mut differences,
         "image.size",

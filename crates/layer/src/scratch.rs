@@ -164,6 +164,9 @@ fn cache_name(options: &ScratchOptions) -> String {
 
 fn create(path: &Path, options: &ScratchOptions, existing: Existing, sync: bool) -> Result<()> {
     let file = NewFile::create(path, existing)?;
+    if options.format == Format::Raw {
+        file.allow_holes();
+    }
     write(file.file(), options).map_err(|error| error.with_path(path))?;
     publish(file, sync)
 }

@@ -19,7 +19,9 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::IO::DeviceIoControl;
 use windows_sys::Win32::System::Ioctl::{
     DUPLICATE_EXTENTS_DATA, FILE_ALLOCATED_RANGE_BUFFER, FILE_ZERO_DATA_INFORMATION,
-    FSCTL_DUPLICATE_EXTENTS_TO_FILE, FSCTL_QUERY_ALLOCATED_RANGES, FSCTL_SET_SPARSE,
+    FSCTL_DUPLICATE_EXTENTS_TO_FILE, FSCTL_GET_INTEGRITY_INFORMATION,
+    FSCTL_GET_INTEGRITY_INFORMATION_BUFFER, FSCTL_QUERY_ALLOCATED_RANGES,
+    FSCTL_SET_INTEGRITY_INFORMATION, FSCTL_SET_INTEGRITY_INFORMATION_BUFFER, FSCTL_SET_SPARSE,
     FSCTL_SET_ZERO_DATA,
 };
 use windows_sys::Win32::System::SystemServices::FILE_SUPPORTS_BLOCK_REFCOUNTING;
@@ -140,10 +142,6 @@ pub(crate) fn ranges_with_data(file: &File, size: u64) -> io::Result<Vec<Range<u
 
 /// Lets all of `to`, which is empty, be the clusters of `from`: on `ReFS`, a Dev Drive among them.
 pub(crate) fn share_clusters(from: &File, to: &File) -> io::Result<()> {
-    /// The largest cluster there is; what is shared is a multiple of the cluster, or ends with the file.
-    const UNIT: u64 = 64 << 10;
-    /// One request takes less than 4 GiB.
-    const AT_ONCE: u64 = 1 << 30;
     let mut flags = 0;
     // SAFETY: the handle is open; only the flags are asked for.
     let known = unsafe {
@@ -162,24 +160,57 @@ pub(crate) fn share_clusters(from: &File, to: &File) -> io::Result<()> {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let size = from.metadata()?.len();
+    // Both must be sparse, and both must keep checksums of their data, or neither.
     if is_sparse(from)? {
         set_sparse(to)?;
     }
+    let (theirs, ours) = (integrity(from)?, integrity(to)?);
+    if (theirs.ChecksumAlgorithm, theirs.Flags) != (ours.ChecksumAlgorithm, ours.Flags) {
+        let input = FSCTL_SET_INTEGRITY_INFORMATION_BUFFER {
+            ChecksumAlgorithm: theirs.ChecksumAlgorithm,
+            Reserved: theirs.Reserved,
+            Flags: theirs.Flags,
+        };
+        // SAFETY: the request takes this and gives nothing.
+        unsafe { control::<_, ()>(to, FSCTL_SET_INTEGRITY_INFORMATION, Some(&input), &mut []) }?;
+    }
     to.set_len(size)?;
-    let mut at = 0;
-    while at < size {
-        let length = (size - at).next_multiple_of(UNIT).min(AT_ONCE);
+    let shared = shared_pieces(size, ours.ClusterSizeInBytes.into()).try_for_each(|piece| {
         let input = DUPLICATE_EXTENTS_DATA {
             FileHandle: from.as_raw_handle(),
-            SourceFileOffset: signed(at)?,
-            TargetFileOffset: signed(at)?,
-            ByteCount: signed(length)?,
+            SourceFileOffset: signed(piece.start)?,
+            TargetFileOffset: signed(piece.start)?,
+            ByteCount: signed(piece.end - piece.start)?,
         };
         // SAFETY: the request takes this, whose handle is open, and gives nothing.
-        unsafe { control::<_, ()>(to, FSCTL_DUPLICATE_EXTENTS_TO_FILE, Some(&input), &mut []) }?;
-        at += length;
+        unsafe { control::<_, ()>(to, FSCTL_DUPLICATE_EXTENTS_TO_FILE, Some(&input), &mut []) }
+            .map(drop)
+    });
+    if shared.is_err() {
+        // The copy that follows starts from an empty file.
+        to.set_len(0)?;
     }
-    Ok(())
+    shared
+}
+
+/// How `ReFS` guards a file's data, and how long its clusters are.
+fn integrity(file: &File) -> io::Result<FSCTL_GET_INTEGRITY_INFORMATION_BUFFER> {
+    let mut answer = [FSCTL_GET_INTEGRITY_INFORMATION_BUFFER::default()];
+    // SAFETY: the request takes nothing and gives one of these.
+    unsafe { control::<(), _>(file, FSCTL_GET_INTEGRITY_INFORMATION, None, &mut answer) }?;
+    Ok(answer[0])
+}
+
+/// The ranges in which a file's clusters are shared: each whole clusters, the last up to the end of that
+/// in which the file ends.
+fn shared_pieces(size: u64, cluster: u64) -> impl Iterator<Item = Range<u64>> {
+    /// One request takes less than 4 GiB. It is a multiple of every cluster there is (4 and 64 KiB).
+    const AT_ONCE: u64 = 1 << 30;
+    let end = size.next_multiple_of(cluster.clamp(1, AT_ONCE));
+    (0..end.div_ceil(AT_ONCE)).map(move |piece| {
+        let start = piece * AT_ONCE;
+        start..end.min(start + AT_ONCE)
+    })
 }
 
 /// Renames a file to a name that nobody has, and returns when that is on the disk.
@@ -225,6 +256,47 @@ mod tests {
             (r"\\.\pipe\x", r"\\.\pipe\x"),
         ] {
             assert_eq!(verbatim(Path::new(path)), Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn shared_clusters_are_whole_and_none_lies_behind_the_files_last() {
+        for cluster in [4096, 65_536_u64] {
+            for size in [
+                0,
+                1,
+                cluster,
+                cluster + 1,
+                (1 << 30) - 1,
+                1 << 30,
+                (1 << 30) + 1,
+                20 << 30,
+                (20 << 30) + 512,
+            ] {
+                let mut at = 0;
+                for piece in shared_pieces(size, cluster) {
+                    assert_eq!(piece.start, at, "of {size}");
+                    let length = piece.end - piece.start;
+                    assert!(length > 0 && length < 4 << 30 && length % cluster == 0);
+                    at = piece.end;
+                }
+                assert!(at >= size && at - size < cluster, "{at} of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn clusters_are_shared_only_where_the_volume_can() {
+        let (from, to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        (&from).write_all(&[7; 100_000]).unwrap();
+        match share_clusters(&from, &to) {
+            Ok(()) => {
+                let mut found = Vec::new();
+                (&to).read_to_end(&mut found).unwrap();
+                assert!(found == [7; 100_000]);
+            }
+            // Then there must be nothing that a copy would have to take away.
+            Err(_) => assert_eq!(to.metadata().unwrap().len(), 0),
         }
     }
 

@@ -270,6 +270,9 @@ pub fn tar_to_disk(
     options: &TarToDiskOptions,
 ) -> Result<Converted> {
     let file = NewFile::create(output, options.existing)?;
+    if options.format == Format::Raw {
+        file.allow_holes();
+    }
     let made = image::make(file.file(), &options.shape(Some(output)), |out| {
         convert(input, out, &options.ext4, options.digests)
             .map(|(converted, out)| {

@@ -85,7 +85,8 @@ impl Environment {
 
     /// Where the kernel, the initrd, modules and caches are kept by default.
     ///
-    /// `$OPENGCS_DATA_DIR` when set. Else on Windows `%ProgramFiles%\Linux Containers`; elsewhere
+    /// `$OPENGCS_DATA_DIR` when set. Else on Windows `%ProgramFiles%\Linux Containers`, and where that
+    /// variable is unset, `Program Files\Linux Containers` on the drive of the system; elsewhere
     /// `$XDG_DATA_HOME/opengcs`, or `~/.local/share/opengcs`.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
@@ -93,10 +94,7 @@ impl Environment {
             return PathBuf::from(path);
         }
         if cfg!(windows) {
-            let program_files = self
-                .get("ProgramFiles")
-                .map_or_else(|| PathBuf::from(r"C:\Program Files"), PathBuf::from);
-            return program_files.join("Linux Containers");
+            return self.program_files().join("Linux Containers");
         }
         // A relative XDG_DATA_HOME is to be ignored, says the XDG base directory specification.
         if let Some(path) = self.absolute("XDG_DATA_HOME") {
@@ -108,16 +106,33 @@ impl Environment {
         }
     }
 
+    /// A relative folder would be one thing here and another there, so that none is taken.
+    fn program_files(&self) -> PathBuf {
+        self.absolute("ProgramFiles").unwrap_or_else(|| {
+            let mut folder = self.get("SystemDrive").unwrap_or_else(|| "C:".into());
+            folder.push(r"\Program Files");
+            folder.into()
+        })
+    }
+
     /// Where records of failed VMs are kept by default: `$XDG_STATE_HOME/opengcs`, or
-    /// `~/.local/state/opengcs`; the data folder where there is neither.
+    /// `~/.local/state/opengcs`, or on Windows `%LOCALAPPDATA%\opengcs`; the data folder where there
+    /// is none of them.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
         if let Some(path) = self.absolute("XDG_STATE_HOME") {
             return path.join("opengcs");
         }
+        if cfg!(windows) {
+            // The data folder is one that administrators alone may write to.
+            return match self.absolute("LOCALAPPDATA") {
+                Some(path) => path.join("opengcs"),
+                None => self.data_dir(),
+            };
+        }
         match self.get("HOME") {
-            Some(home) if !cfg!(windows) => PathBuf::from(home).join(".local/state/opengcs"),
-            _ => self.data_dir(),
+            Some(home) => PathBuf::from(home).join(".local/state/opengcs"),
+            None => self.data_dir(),
         }
     }
 
@@ -165,6 +180,45 @@ mod tests {
                 PathBuf::from("/c/.local/share/opengcs")
             );
         }
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn windows_has_its_folders_also_without_its_variables() {
+        for (variables, data) in [
+            (
+                &[("ProgramFiles", r"D:\Programs")][..],
+                r"D:\Programs\Linux Containers",
+            ),
+            (&[], r"C:\Program Files\Linux Containers"),
+            (
+                &[("ProgramFiles", ""), ("SystemDrive", "E:")],
+                r"E:\Program Files\Linux Containers",
+            ),
+            (
+                &[("ProgramFiles", "relative")],
+                r"C:\Program Files\Linux Containers",
+            ),
+        ] {
+            let environment = Environment::fixed(variables.iter().copied());
+            assert_eq!(environment.data_dir(), PathBuf::from(data), "{variables:?}");
+            let options = crate::Options::parse_with([] as [&str; 0], &environment).unwrap();
+            assert_eq!(
+                options.kernel_path(),
+                PathBuf::from(data).join("bootx64.efi")
+            );
+            assert_eq!(
+                options.initrd_path(),
+                PathBuf::from(data).join("initrd.img")
+            );
+            assert_eq!(options.vhdx, PathBuf::from(data).join("uvm.vhdx"));
+            assert_eq!(environment.state_dir(), PathBuf::from(data));
+        }
+        let local = Environment::fixed([("LOCALAPPDATA", r"C:\Users\u\AppData\Local")]);
+        assert_eq!(
+            local.state_dir(),
+            PathBuf::from(r"C:\Users\u\AppData\Local\opengcs")
+        );
     }
 
     #[test]

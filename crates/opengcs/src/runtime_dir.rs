@@ -1,16 +1,14 @@
 //! Where a VM keeps its private files while it runs, and what becomes of them when its owner is killed.
 //!
-//! The owner holds a lock on the folder for as long as it lives, and the kernel takes the lock away
+//! The owner holds a lock on the folder for as long as it lives, and the system takes the lock away
 //! however the owner ends. So a folder that nobody has locked belongs to nobody, and the next start
 //! under the same parent removes it.
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
-use crate::sys;
+use crate::sys::{self, Holder};
 
 /// What the folders' names begin with.
 const PREFIX: &str = "opengcs-vm-";
@@ -21,10 +19,9 @@ const ATTEMPTS: u32 = 16;
 /// A folder of one VM's, removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct RuntimeDir {
-    dir: TempDir,
-    /// Dropped after the folder is gone. `None` where folders cannot be locked: then none is ever
-    /// taken for stale either.
-    _lock: Option<File>,
+    path: PathBuf,
+    /// `None` where folders cannot be locked: then none is ever taken for stale either.
+    lock: Option<File>,
 }
 
 impl RuntimeDir {
@@ -33,18 +30,14 @@ impl RuntimeDir {
     pub(crate) fn create(parent: &Path) -> io::Result<Self> {
         sweep(parent);
         for _ in 0..ATTEMPTS {
-            let dir = sys::private_dir(parent, PREFIX)?;
+            let mut dir = Self::make(parent)?;
             // Between these two lines another start may find the folder without a lock and remove it.
-            match sys::lock_folder(dir.path(), true) {
-                Ok(Some(lock)) if sys::is_at(&lock, dir.path()) => {
-                    return Ok(Self {
-                        dir,
-                        _lock: Some(lock),
-                    });
+            match sys::lock_folder(&dir.path, Holder::Owner) {
+                Ok(Some(lock)) if sys::is_at(&lock, &dir.path) => {
+                    dir.lock = Some(lock);
+                    return Ok(dir);
                 }
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Ok(Self { dir, _lock: None });
-                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Ok(dir),
                 _ => {}
             }
         }
@@ -53,8 +46,37 @@ impl RuntimeDir {
         ))
     }
 
+    /// Makes a folder that has no lock yet.
+    fn make(parent: &Path) -> io::Result<Self> {
+        let mut attempt = 0;
+        loop {
+            let random = uuid::Uuid::new_v4().simple().to_string();
+            let path = parent.join(format!("{PREFIX}{}", &random[..8]));
+            match sys::make_private_folder(&path) {
+                Ok(()) => return Ok(Self { path, lock: None }),
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && attempt < ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
+        &self.path
+    }
+}
+
+impl Drop for RuntimeDir {
+    fn drop(&mut self) {
+        if cfg!(windows) {
+            // What is open there cannot be removed.
+            self.lock = None;
+        }
+        // What stays is removed by the next start.
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
@@ -70,16 +92,39 @@ fn sweep(parent: &Path) {
         if !named || !sys::is_own_folder(&path) {
             continue;
         }
-        if let Ok(Some(lock)) = sys::lock_folder(&path, false)
+        // Where the lock keeps others from looking into the folder, it keeps us too.
+        let inside: Vec<_> = std::fs::read_dir(&path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        if let Ok(Some(lock)) = sys::lock_folder(&path, Holder::Sweeper)
             && sys::is_at(&lock, &path)
         {
-            let removed = std::fs::remove_dir_all(&path);
+            let removed = remove(&path, &inside, lock);
             tracing::info!(path = %path.display(), ?removed, "removed what a killed owner had left");
         }
     }
 }
 
-#[cfg(all(test, unix))]
+/// Removes a folder that we have locked, and in which `inside` was found.
+fn remove(path: &Path, inside: &[DirEntry], lock: File) -> io::Result<()> {
+    if !cfg!(windows) {
+        return std::fs::remove_dir_all(path);
+    }
+    // What is open there cannot be removed, so the lock goes before the folder itself does. If somebody
+    // takes it in between, or something was made since we looked, it stays for the next start.
+    for entry in inside {
+        let _ = match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path()),
+            false => std::fs::remove_file(entry.path()),
+        };
+    }
+    drop(lock);
+    std::fs::remove_dir(path)
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -89,10 +134,16 @@ mod tests {
         let stale = parent.path().join("opengcs-vm-stale");
         std::fs::create_dir(&stale).unwrap();
         std::fs::write(stale.join("console.log"), "x").unwrap();
+        std::fs::create_dir(stale.join("folder")).unwrap();
+        std::fs::write(stale.join("folder/file"), "x").unwrap();
         let strange = parent.path().join("opengcs-other");
         std::fs::create_dir(&strange).unwrap();
         let link = parent.path().join("opengcs-vm-link");
+        #[cfg(unix)]
         std::os::unix::fs::symlink(&strange, &link).unwrap();
+        // Links to folders are for privileged users there, and are not made by wine.
+        #[cfg(not(unix))]
+        std::fs::write(&link, "").unwrap();
 
         let first = RuntimeDir::create(parent.path()).unwrap();
         let second = RuntimeDir::create(parent.path()).unwrap();
@@ -119,6 +170,10 @@ mod tests {
                 });
             }
         });
+        if cfg!(windows) {
+            // Whose folder a sweeper was just looking at could not remove it.
+            sweep(parent.path());
+        }
         assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 }

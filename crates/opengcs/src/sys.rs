@@ -4,6 +4,11 @@
 use std::io;
 use std::path::Path;
 
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub(crate) use windows::{free_space, is_at, is_own_folder, lock_folder, make_private_folder};
+
 /// What is found of the system's own hypervisor; `None` where VMs are run by a program.
 pub(crate) fn hyper_v() -> Option<opengcs_machine::Result<String>> {
     #[cfg(windows)]
@@ -32,29 +37,32 @@ fn set_mode(_path: &Path, _mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// A fresh folder below `parent` that only its owner can enter.
-pub(crate) fn private_dir(parent: &Path, prefix: &str) -> io::Result<tempfile::TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(prefix);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        builder.permissions(std::fs::Permissions::from_mode(0o700));
-    }
-    builder.tempdir_in(parent)
+/// Makes a folder that only its owner can enter.
+#[cfg(unix)]
+pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Who locks a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// Whoever has made it, and uses it.
+    Owner,
+    /// Whoever looks whether it has an owner, to remove it.
+    Sweeper,
 }
 
 /// Locks a folder for this process, until the file is closed or the process has ended; `None` when
-/// another holds it and `wait` is not asked for.
+/// another holds it. An owner waits for a sweeper, where that can be.
 #[cfg(unix)]
-pub(crate) fn lock_folder(path: &Path, wait: bool) -> io::Result<Option<std::fs::File>> {
+pub(crate) fn lock_folder(path: &Path, holder: Holder) -> io::Result<Option<std::fs::File>> {
     use rustix::fs::{FlockOperation, Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = rustix::fs::open(path, flags, Mode::empty())?;
-    let how = if wait {
-        FlockOperation::LockExclusive
-    } else {
-        FlockOperation::NonBlockingLockExclusive
+    let how = match holder {
+        Holder::Owner => FlockOperation::LockExclusive,
+        Holder::Sweeper => FlockOperation::NonBlockingLockExclusive,
     };
     loop {
         match rustix::fs::flock(&folder, how) {
@@ -64,11 +72,6 @@ pub(crate) fn lock_folder(path: &Path, wait: bool) -> io::Result<Option<std::fs:
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-#[cfg(not(unix))]
-pub(crate) fn lock_folder(_path: &Path, _wait: bool) -> io::Result<Option<std::fs::File>> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Whether an open folder is still the one at `path`.
@@ -81,22 +84,12 @@ pub(crate) fn is_at(folder: &std::fs::File, path: &Path) -> bool {
     (open.dev(), open.ino()) == (named.dev(), named.ino())
 }
 
-#[cfg(not(unix))]
-pub(crate) fn is_at(_folder: &std::fs::File, _path: &Path) -> bool {
-    false
-}
-
 /// Whether `path` is a folder that this user made, and no link to one.
 #[cfg(unix)]
 pub(crate) fn is_own_folder(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::symlink_metadata(path)
         .is_ok_and(|found| found.is_dir() && found.uid() == rustix::process::geteuid().as_raw())
-}
-
-#[cfg(not(unix))]
-pub(crate) fn is_own_folder(_path: &Path) -> bool {
-    false
 }
 
 /// Removes all but the last `kept` files of a folder, in the order of their names, of those that end
@@ -119,11 +112,6 @@ pub(crate) fn only_newest(folder: &Path, ending: &str, kept: usize) {
 pub(crate) fn free_space(folder: &Path) -> io::Result<u64> {
     let found = rustix::fs::statvfs(folder)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-#[cfg(not(unix))]
-pub(crate) fn free_space(_folder: &Path) -> io::Result<u64> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Bytes of memory that programs can have without swapping, where the system says so.

@@ -1,28 +1,51 @@
-//! Signals, and waiting for input, where there is only Ctrl-C.
+//! What asks the process to end, and waiting for input, on Windows.
 
 use std::fs::File;
 use std::io;
 use std::os::windows::io::AsHandle as _;
 use std::time::Duration;
 
-const INTERRUPT: u8 = 2;
+use tokio::signal::windows::{
+    CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close,
+    ctrl_logoff, ctrl_shutdown,
+};
 
-/// What asks this process to end.
-pub(crate) struct Signals;
+// The numbers that Unix has for the same.
+const HANGUP: u8 = 1;
+const INTERRUPT: u8 = 2;
+const TERMINATE: u8 = 15;
+
+/// What asks this process to end: keys, the console's window, and the end of the session. For all but
+/// the keys the system waits some seconds and then ends the process.
+pub(crate) struct Signals {
+    keys: CtrlC,
+    pause: CtrlBreak,
+    window: CtrlClose,
+    logoff: CtrlLogoff,
+    shutdown: CtrlShutdown,
+}
 
 impl Signals {
-    /// Takes Ctrl-C over from the system.
-    #[allow(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+    /// Takes them over from the system, which would end the process at once.
     pub(crate) fn listen() -> io::Result<Self> {
-        Ok(Self)
+        Ok(Self {
+            keys: ctrl_c()?,
+            pause: ctrl_break()?,
+            window: ctrl_close()?,
+            logoff: ctrl_logoff()?,
+            shutdown: ctrl_shutdown()?,
+        })
     }
 
     /// Waits for one and returns its number.
     pub(crate) async fn next(&mut self) -> u8 {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
+        tokio::select! {
+            _ = self.keys.recv() => INTERRUPT,
+            _ = self.pause.recv() => INTERRUPT,
+            _ = self.window.recv() => HANGUP,
+            _ = self.logoff.recv() => TERMINATE,
+            _ = self.shutdown.recv() => TERMINATE,
         }
-        INTERRUPT
     }
 }
 

@@ -358,8 +358,8 @@ fn a_terminal_gets_no_data_and_a_closed_pipe_no_complaint() {
     assert_eq!(said(&output), "");
 }
 
+#[cfg(unix)] // A shell, and a device of Linux.
 #[test]
-#[cfg_attr(windows, ignore = "a shell and devices of Linux")]
 fn a_full_device_is_told() {
     let place = Place::new().with_layer();
     place.fails(

@@ -6,7 +6,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+#[cfg(not(windows))]
 use assert_cmd::Command;
+
+#[cfg(windows)]
+use crate::program::Command;
 
 #[cfg(windows)]
 #[path = "../../../../xtask/windows/judge.rs"]

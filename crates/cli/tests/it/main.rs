@@ -18,6 +18,8 @@ mod inspect;
 #[cfg(target_os = "linux")]
 mod monitor;
 mod plan;
+#[cfg(windows)]
+mod program;
 mod receipt;
 mod reclaim;
 mod run;
@@ -28,3 +30,5 @@ mod snapshots;
 mod squash;
 #[cfg(unix)]
 mod terminal;
+#[cfg(windows)]
+mod windows;

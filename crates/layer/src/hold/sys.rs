@@ -4,8 +4,19 @@
     reason = "fcntl with a lock structure has no safe form for single bytes"
 )]
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::path::Path;
+
+/// Has the system let others read the file, rename it and remove it, and not write to it.
+#[cfg(windows)]
+pub(super) fn let_nobody_write(options: &mut OpenOptions) {
+    use windows_sys::Win32::Storage::FileSystem::{FILE_SHARE_DELETE, FILE_SHARE_READ};
+    std::os::windows::fs::OpenOptionsExt::share_mode(options, FILE_SHARE_READ | FILE_SHARE_DELETE);
+}
+
+/// Nothing: others are kept off by locks that are taken later, or not at all.
+#[cfg(not(windows))]
+pub(super) fn let_nobody_write(_options: &mut OpenOptions) {}
 
 /// The device through which the system uses a file, where it does: a loop device.
 #[cfg(target_os = "linux")]

@@ -45,13 +45,46 @@ pub(super) fn link_nameless(_file: &File, _path: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Creates `path`, which must not exist, for this user alone.
+/// Creates `path`, which must not exist, for this user alone; on Windows with the rights that its folder
+/// gives, and so that nobody else writes to it as long as it is open.
 pub(super) fn open_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    #[cfg(windows)]
+    {
+        use windows_sys::Win32::Storage::FileSystem::{FILE_SHARE_DELETE, FILE_SHARE_READ};
+        let shared = FILE_SHARE_READ | FILE_SHARE_DELETE;
+        std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, shared);
+    }
     options.open(path)
+}
+
+/// Lets ranges of the file take no room.
+#[cfg(windows)]
+pub(super) fn allow_holes(file: &File) {
+    let _ = crate::sys::set_sparse(file);
+}
+
+/// Lets ranges of the file take no room: they do without being told.
+#[cfg(not(windows))]
+pub(super) fn allow_holes(_file: &File) {}
+
+/// Whether somebody has the file open and keeps others from replacing it.
+#[cfg(windows)]
+pub(super) fn is_open_elsewhere(path: &Path) -> bool {
+    use std::os::windows::fs::OpenOptionsExt as _;
+    use windows_sys::Win32::Foundation::ERROR_SHARING_VIOLATION;
+    use windows_sys::Win32::Storage::FileSystem::DELETE;
+    let opened = OpenOptions::new().access_mode(DELETE).open(path);
+    opened.is_err_and(|error| error.raw_os_error() == Some(ERROR_SHARING_VIOLATION.cast_signed()))
+}
+
+/// Whether somebody has the file open and keeps others from replacing it: nobody can.
+#[cfg(not(windows))]
+pub(super) fn is_open_elsewhere(_path: &Path) -> bool {
+    false
 }
 
 /// Gives a private file the mode that a new file usually has.
