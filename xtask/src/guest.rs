@@ -17,18 +17,23 @@ pub(crate) fn data_dir() -> PathBuf {
 /// The initrd with an OCI runtime in it, for VMs that run containers.
 pub(crate) const CONTAINERS_INITRD: &str = "initrd-containers.img";
 
-/// The same as [`prepare`], and an initrd with this host's `crun` beside the one without.
+/// The same with the other runtime.
+pub(crate) const RUNC_INITRD: &str = "initrd-runc.img";
+
+/// The same as [`prepare`], and initrds with this host's `crun` and `runc` beside the one without.
 pub(crate) fn prepare_with_runtime() -> Result<PathBuf> {
     let data = prepare()?;
     let agent = build_agent()?;
-    run::run(
-        std::process::Command::new(run::target_dir().join("debug/opengcs"))
-            .args(["initrd", "build", "--runtime", "crun", "--agent"])
-            .arg(&agent)
-            .arg("--output")
-            .arg(data.join(CONTAINERS_INITRD))
-            .env("OPENGCS_DATA_DIR", &data),
-    )?;
+    for (runtime, initrd) in [("crun", CONTAINERS_INITRD), ("runc", RUNC_INITRD)] {
+        run::run(
+            std::process::Command::new(run::target_dir().join("debug/opengcs"))
+                .args(["initrd", "build", "--runtime", runtime, "--agent"])
+                .arg(&agent)
+                .arg("--output")
+                .arg(data.join(initrd))
+                .env("OPENGCS_DATA_DIR", &data),
+        )?;
+    }
     Ok(data)
 }
 
@@ -62,7 +67,7 @@ pub(crate) fn boot_disk(data: &Path) -> Result<PathBuf> {
     let disk = data.join("boot").join("uvm.vhdx");
     run::run(
         std::process::Command::new(run::target_dir().join("debug/opengcs"))
-            .args(["uvm", "build", "--agent"])
+            .args(["uvm", "build", "--runtime", "crun", "--agent"])
             .arg(agent_file(run::ensure_target(MUSL).is_ok()))
             .arg("--output")
             .arg(&disk)

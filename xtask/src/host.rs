@@ -42,6 +42,7 @@ pub(crate) const TEST: &[Tool] = &[
     tool("veritysetup", "cryptsetup-bin"),
     // What runs containers in the VM.
     tool("crun", "crun"),
+    tool("/usr/sbin/runc", "runc"),
     tool("tar", "tar"),
     tool("gzip", "gzip"),
     tool("xz", "xz-utils"),

@@ -23,7 +23,8 @@ pub(crate) struct Options {
     /// Only the host side's tests for Windows, run by wine; installs what they need.
     #[arg(long, conflicts_with = "no_vm")]
     windows: bool,
-    /// Carry 10 GiB each way through the processes of a VM instead of some MiB.
+    /// Carry 10 GiB each way through the processes of a VM instead of some MiB, 4 GiB through one of them,
+    /// and give a VM all 256 disks at once.
     #[arg(long, conflicts_with_all = ["no_vm", "windows"])]
     long: bool,
     /// Only tests whose name contains this.
@@ -69,9 +70,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         vm_tests.env("OPENGCS_TEST_KERNEL", data.join("bootx64.efi"));
         vm_tests.env("OPENGCS_TEST_MODULES", data.join("modules"));
         vm_tests.env("OPENGCS_TEST_CONTAINERS_INITRD", guest::CONTAINERS_INITRD);
+        vm_tests.env("OPENGCS_TEST_RUNC_INITRD", guest::RUNC_INITRD);
         vm_tests.env("OPENGCS_TEST_CLI", run::target_dir().join("debug/opengcs"));
         if options.long {
             vm_tests.env("OPENGCS_TEST_STREAM_MIB", "640");
+            vm_tests.env("OPENGCS_TEST_DISKS", "256");
         }
         all_ran &= tests(&mut vm_tests, options, &[], &mut count)?;
         if options.filter.is_none() {

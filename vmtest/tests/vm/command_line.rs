@@ -25,6 +25,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             "command_line::run_tells_a_missing_program_by_127",
             missing_program,
         ),
+        test(
+            "command_line::a_vm_that_dies_under_run_leaves_a_bundle_and_says_where",
+            dies,
+        ),
     ]
 }
 
@@ -144,5 +148,29 @@ async fn missing_program() -> Result<()> {
     ensure!(code == Some(127), "{code:?}: {stderr}");
     ensure!(stderr.contains("/no/such/program"), "{stderr}");
     ensure!(stderr.trim().lines().count() == 1, "{stderr}");
+    Ok(())
+}
+
+async fn dies() -> Result<()> {
+    let bundles = TempDir::new()?;
+    let folder = bundles.path().to_str().context("a folder with a name")?;
+    let script = "echo before; echo c > /proc/sysrq-trigger; sleep 1000";
+    let arguments = ["--bundles", folder, "--", "sh", "-c", script];
+    let Run {
+        code,
+        stdout,
+        stderr,
+    } = opengcs(&arguments, b"").await?;
+    ensure!(code == Some(125), "{code:?}: {stderr}");
+    ensure!(stdout == "before\n", "{stdout}");
+    ensure!(stderr.contains("panicked"), "{stderr}");
+    let mut found = std::fs::read_dir(folder)?;
+    let bundle = found.next().context("there is no bundle")??.path();
+    ensure!(found.next().is_none(), "there is more than one");
+    ensure!(stderr.contains(&bundle.display().to_string()), "{stderr}");
+    let text = std::fs::read_to_string(&bundle)?;
+    for part in ["sysrq", "Call Trace", "qemu-system-x86_64"] {
+        ensure!(text.contains(part), "{part}: {text}");
+    }
     Ok(())
 }

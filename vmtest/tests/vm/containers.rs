@@ -6,14 +6,16 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use opengcs::{
-    Container, ContainerExit, ContainerSpec, ErrorKind, OverlaySpec, Process, ProcessSpec,
-    UtilityVm,
+    BootMode, Container, ContainerExit, ContainerSpec, ErrorKind, OverlaySpec, Process,
+    ProcessSpec, RequestedMode, Stopped, UtilityVm,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
-use crate::fixture::{error_of, said, shared, with_runtime};
+use crate::fixture::{
+    config_with, error_of, in_full, nothing_stays_in, said, shared, test, with_runtime,
+};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -24,6 +26,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         with_runtime("containers::users_are_those_of_its_own_lists", users),
         with_runtime("containers::it_keeps_to_its_memory", constraints),
         with_runtime("containers::what_cannot_be_made_leaves_nothing", refusals),
+        test("containers::they_run_by_runc_too", || {
+            in_a_vm_of("OPENGCS_TEST_RUNC_INITRD", "lcow.initrd")
+        }),
+        test("containers::they_run_in_a_vm_from_a_boot_disk", || {
+            in_a_vm_of("OPENGCS_TEST_VHDX", "lcow.vhdx")
+        }),
         shared("containers::a_vm_without_a_runtime_says_so", without),
     ]
 }
@@ -240,6 +248,28 @@ async fn life(vm: Arc<UtilityVm>) -> Result<()> {
     let left = said(&vm, &format!("ls -d {places} 2>/dev/null || echo none")).await?;
     ensure!(left.trim() == "none", "{left}");
     Ok(())
+}
+
+/// The whole life and each end of a container, and a terminal, in a VM that starts from the file that
+/// `variable` names.
+async fn in_a_vm_of(variable: &str, option: &str) -> Result<()> {
+    let file = std::env::var(variable).with_context(|| {
+        format!("{variable} is not set: run these tests with `cargo xtask test`")
+    })?;
+    let runtime = TempDir::new()?;
+    let mut config = config_with(runtime.path(), &[&format!("{option}={file}")])?;
+    config.requested_mode = RequestedMode::Auto;
+    let vm = UtilityVm::start(config).await.map_err(in_full)?;
+    let from_disk = option == "lcow.vhdx";
+    ensure!((vm.boot_mode() == BootMode::Vhdx) == from_disk);
+    let vm = Arc::new(vm);
+    life(Arc::clone(&vm)).await?;
+    ends(Arc::clone(&vm)).await?;
+    terminals(Arc::clone(&vm)).await?;
+    ensure!(vm.disks().is_empty());
+    ensure!(vm.stop().await? == Stopped::Gracefully);
+    drop(vm);
+    nothing_stays_in(runtime.path()).await
 }
 
 async fn ends(vm: Arc<UtilityVm>) -> Result<()> {

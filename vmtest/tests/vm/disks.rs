@@ -1,16 +1,23 @@
 //! Hot-added disks: every format, every refusal, and what the guest's kernel makes of them.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use opengcs::layer::{Format, ScratchOptions, TarToDiskOptions, create_scratch, tar_to_disk};
 use opengcs::{ErrorKind, UtilityVm};
 use tempfile::TempDir;
 
-use crate::fixture::{error_of, odd_tar, own_vm, said, sh, shared, test};
+use crate::fixture::{config, error_of, nothing_stays_in, odd_tar, own_vm, said, sh, shared, test};
+
+mod other_size;
+
+/// How many disks one VM has at once; `cargo xtask test --long` makes it all 256.
+const DISKS_VARIABLE: &str = "OPENGCS_TEST_DISKS";
+const DISKS: u32 = 68;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -31,6 +38,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         shared("disks::a_busy_disk_stays_and_its_holder_is_named", busy),
         test("disks::many_read_one_disk_and_one_writes", locked),
         test("disks::a_disk_that_the_kernel_missed_is_found", missed),
+        test(
+            "disks::a_disk_of_another_size_is_refused",
+            other_size::refused,
+        ),
+        test("disks::many_at_once_have_a_place_each", many),
     ]
 }
 
@@ -267,4 +279,70 @@ fn locks_out(error: &opengcs::Error) -> Result<()> {
         error.report()
     );
     Ok(())
+}
+
+/// More than a controller has places for, each with content of its own; they come from several tasks at once.
+async fn many() -> Result<()> {
+    let count = match std::env::var(DISKS_VARIABLE) {
+        Ok(told) => told
+            .parse()
+            .with_context(|| format!("{DISKS_VARIABLE}={told} is no number of disks"))?,
+        Err(_) => DISKS,
+    };
+    let (runtime, folder) = (TempDir::new()?, TempDir::new()?);
+    let mut config = config(runtime.path())?;
+    config.scsi_controllers = u8::try_from(count.div_ceil(64))?;
+    let vm = Arc::new(UtilityVm::start(config).await?);
+    let path = |number: u32| folder.path().join(format!("{number}.img"));
+    let mut adding = tokio::task::JoinSet::new();
+    for number in 0..count {
+        let mut content = format!("disk {number:03}\n").into_bytes();
+        // No two of them have the same size.
+        content.resize(4096 + 512 * usize::try_from(number)?, 0);
+        std::fs::write(path(number), content)?;
+    }
+    for number in 0..count {
+        let (vm, path) = (Arc::clone(&vm), path(number));
+        if adding.len() == 4 {
+            adding.join_next().await.context("some are added")???;
+        }
+        let link = format!("/run/many/{number:03}");
+        adding.spawn(async move { vm.hot_add_vhd(&path, &link, true, false).await });
+    }
+    while let Some(added) = adding.join_next().await {
+        added??;
+    }
+    let disks = vm.disks();
+    let places: BTreeSet<_> = disks
+        .iter()
+        .map(|disk| (disk.controller, disk.lun))
+        .collect();
+    ensure!(places.len() == usize::try_from(count)?, "{places:?}");
+    let script = "for d in /run/many/*; do head -c 9 $d; done";
+    let expected: String = (0..count)
+        .map(|number| format!("disk {number:03}\n"))
+        .collect();
+    ensure!(said(&vm, script).await? == expected);
+    if count == 256 {
+        std::fs::write(path(count), [0; 4096])?;
+        let error = error_of(vm.hot_add_vhd(path(count), "", true, false).await)?;
+        ensure!(error.kind() == ErrorKind::NoFreeSlot, "{}", error.report());
+    }
+    // Each other one goes, and its place is free.
+    for number in (0..count).step_by(2) {
+        vm.hot_remove_vhd(path(number)).await?;
+    }
+    let kept: String = (1..count)
+        .step_by(2)
+        .map(|number| format!("disk {number:03}\n"))
+        .collect();
+    ensure!(said(&vm, script).await? == kept);
+    let again = vm
+        .hot_add_vhd(path(0), "/run/many/000", true, false)
+        .await?;
+    ensure!(places.contains(&(again.controller, again.lun)));
+    ensure!(said(&vm, script).await?.starts_with("disk 000\n"));
+    vm.stop().await?;
+    drop(vm);
+    nothing_stays_in(runtime.path()).await
 }

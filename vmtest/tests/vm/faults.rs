@@ -41,6 +41,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             full_disk::fills_up,
         ),
         test(
+            "faults::a_file_system_without_room_is_an_error_in_the_guest_and_holds_nothing",
+            full_disk::has_no_room,
+        )
+        .with_ignored_flag(!full_disk::can_mount()),
+        test(
             "faults::two_owners_share_no_writable_disk_and_a_killed_one_leaves_nothing",
             owners::two,
         ),

@@ -17,7 +17,7 @@ const MIB: u32 = 3;
 const PROCESSES: u32 = 16;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = vec![
         shared(
             "streams::sixteen_processes_at_once_change_no_byte",
             sixteen_at_once,
@@ -26,7 +26,19 @@ pub(crate) fn trials() -> Vec<Trial> {
             "streams::the_last_byte_is_there_before_the_code",
             last_byte_first,
         ),
-    ]
+        shared(
+            "streams::all_that_was_written_comes_before_the_reset",
+            before_the_reset,
+        ),
+    ];
+    // Counters of 32 bits go round in it.
+    if std::env::var_os(MIB_VARIABLE).is_some() {
+        trials.push(shared(
+            "streams::one_stream_of_more_than_4_gib_changes_no_byte",
+            |vm| there_and_back(vm, PROCESSES, 4100),
+        ));
+    }
+    trials
 }
 
 async fn sixteen_at_once(vm: Arc<UtilityVm>) -> Result<()> {
@@ -116,6 +128,27 @@ async fn last_byte_first(vm: Arc<UtilityVm>) -> Result<()> {
             out.len(),
             err.len()
         );
+    }
+    Ok(())
+}
+
+/// A process that is killed in the midst of its output, and one whose socket is reset at once because its
+/// input was not read: what they had written comes whole, in order, and then an end.
+async fn before_the_reset(vm: Arc<UtilityVm>) -> Result<()> {
+    let script = "head -c 150000 /dev/zero | tr '\\0' x; printf last; kill -9 $$";
+    for (round, unread) in [0_usize, 100_000].into_iter().cycle().take(10).enumerate() {
+        let mut process = vm.run_process(["sh", "-c", script]).await?;
+        let mut stdin = process.stdin.take().context("an input")?;
+        // It may end before it is written to.
+        let _ = stdin.write_all(&vec![b'u'; unread]).await;
+        let status = process.handle().wait().await?;
+        ensure!(status.signal() == Some(9), "round {round}: {status}");
+        let mut out = Vec::new();
+        let stdout = process.stdout.as_mut().context("an output")?;
+        stdout.read_to_end(&mut out).await?;
+        let whole = out.len() == 150_004 && out.ends_with(b"xlast");
+        ensure!(whole, "round {round}: {} bytes", out.len());
+        drop(stdin);
     }
     Ok(())
 }

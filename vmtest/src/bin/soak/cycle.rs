@@ -6,16 +6,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use opengcs::layer::{Format, ScratchOptions, TarToDiskOptions, create_scratch, tar_to_disk};
-use opengcs::{HotAdd, OverlaySpec, UtilityVm};
+use opengcs::{ErrorKind, HotAdd, OverlaySpec, UtilityVm};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 /// How many kinds of cycle there are; they take turns.
-pub(crate) const KINDS: u64 = 6;
+pub(crate) const KINDS: u64 = 7;
 
 const LAYER: &str = "/mnt/soak-layer";
 const SCRATCH: &str = "/mnt/soak-scratch";
 const ROOT: &str = "/mnt/soak-root";
+
+/// After which what was given up is there for ever.
+const LONG: Duration = Duration::from_secs(60);
 
 /// The disks that come and go.
 pub(crate) struct Disks {
@@ -119,6 +122,7 @@ impl Disks {
             }
             3 => self.device(vm, layer(Format::Raw), times).await,
             4 => self.write(vm, number, times).await,
+            5 => self.give_up(vm, number).await,
             _ => self.stack(vm, times).await,
         }
     }
@@ -158,6 +162,41 @@ impl Disks {
         self.written = number;
         let scratch = self.scratch.clone();
         remove(vm, &scratch, times).await
+    }
+
+    /// A process and a disk whose futures are dropped at some moment, another one each time. The process is
+    /// killed and its streams are closed; the disk comes all the same, or was never begun.
+    async fn give_up(&self, vm: &UtilityVm, number: u64) -> Result<()> {
+        // Turns of this kind are `KINDS` apart: up to 14 ms, which is longer than most of this takes.
+        let moment = Duration::from_micros((number / KINDS) % 20 * 700);
+        let process = vm.run_process(["sleep", "1000"]);
+        drop(tokio::time::timeout(moment, process).await);
+
+        let path = self.layer(Format::FixedVhd);
+        let disk = HotAdd::new(&path).read_only(true).mount(LAYER);
+        drop(tokio::time::timeout(moment, vm.hot_add(disk)).await);
+        let removal = tokio::time::timeout(moment, vm.hot_remove_vhd(&path)).await;
+        drop(removal);
+        // Whatever became of it, it can be told to go until it is not there.
+        let begun = Instant::now();
+        loop {
+            match vm.hot_remove_vhd(&path).await {
+                Err(error) if error.kind() == ErrorKind::NotAttached => break,
+                // It is still being added or removed.
+                Err(error) => ensure!(begun.elapsed() < LONG, "{}", error.report()),
+                Ok(()) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        ensure!(say(vm, &format!("ls -d {LAYER} || echo none")).await? == "none\n");
+        while say(vm, "ps | grep -c '[s]leep 1000' || true").await? != "0\n" {
+            ensure!(
+                begun.elapsed() < LONG,
+                "a process that was given up runs on"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     async fn stack(&self, vm: &UtilityVm, times: &mut Times) -> Result<()> {

@@ -1,11 +1,14 @@
 //! The host has no more room under a disk that the guest writes to.
 
 use std::fs::{File, Permissions};
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Result, ensure};
-use opengcs::UtilityVm;
 use opengcs::layer::{ScratchOptions, create_scratch};
+use opengcs::{Config, UtilityVm};
 use tempfile::TempDir;
 
 use super::AT_ONCE;
@@ -39,8 +42,55 @@ pub(super) async fn fills_up() -> Result<()> {
     let mut config = config(runtime.path())?;
     config.memory_mib = 128;
     config.hypervisor = Some(hypervisor);
+    fill(config, &runtime, &disk).await
+}
+
+/// Whether this process may mount, as it needs to for a file system that is really full.
+pub(super) fn can_mount() -> bool {
+    SmallFileSystem::mount().is_ok()
+}
+
+/// A file system of 16 MiB. A VHDX grows beyond that.
+struct SmallFileSystem(TempDir);
+
+impl SmallFileSystem {
+    fn mount() -> Result<Self> {
+        let folder = TempDir::new()?;
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16m", "opengcs-full"])
+            .arg(folder.path())
+            .output()?;
+        ensure!(mount.status.success(), "mount: {}", mount.status);
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for SmallFileSystem {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+pub(super) async fn has_no_room() -> Result<()> {
+    let (runtime, small) = (TempDir::new()?, SmallFileSystem::mount()?);
+    let disk = small.0.path().join("scratch.vhdx");
+    let options = ScratchOptions {
+        size: 256 << 20,
+        ..ScratchOptions::default()
+    };
+    create_scratch(&disk, &options)?;
+    let mut config = config(runtime.path())?;
+    config.memory_mib = 128;
+    fill(config, &runtime, &disk).await?;
+    // Nobody holds the file any more, and what was written before is a whole file system.
+    opengcs::vhd_to_tar(&disk, false, None)?.read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// Writes more to the disk than the host has room for.
+async fn fill(config: Config, runtime: &TempDir, disk: &Path) -> Result<()> {
     let vm = UtilityVm::start(config).await?;
-    vm.hot_add_vhd(&disk, "/mnt/full", false, true).await?;
+    vm.hot_add_vhd(disk, "/mnt/full", false, true).await?;
     let write = "dd if=/dev/zero of=/mnt/full/file bs=1M count=32 conv=fsync";
     let output = tokio::time::timeout(AT_ONCE, sh(&vm, write)).await??;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
