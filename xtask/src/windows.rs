@@ -96,6 +96,8 @@ impl Server {
             server.arg(argument).env("WINEPREFIX", prefix);
             server
         };
+        // The one that made the folder, or served an earlier run, may be here still; two there cannot be.
+        let _ = server("--kill").status();
         run::run(&mut server("--persistent=600"))?;
         Ok(Some(Self(server("--kill"))))
     }
