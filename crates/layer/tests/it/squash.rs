@@ -168,6 +168,10 @@ fn check(chains: &[(String, Vec<Vec<u8>>)]) {
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "the judge parts paths at colons, which drive letters have"
+)]
 fn odd_chains_are_squashed_as_oci_applies_their_tars() {
     let chains: Vec<_> = odd_chains()
         .into_iter()
@@ -177,6 +181,10 @@ fn odd_chains_are_squashed_as_oci_applies_their_tars() {
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "the judge parts paths at colons, which drive letters have"
+)]
 fn random_chains_are_squashed_as_oci_applies_their_tars() {
     let mut chance = Chance(0x5EED_0042);
     let chains = (0..30).map(|number| {
