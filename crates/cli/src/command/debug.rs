@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use opengcs::layer::{Existing, NewFile};
 use opengcs_monitor::proto::logs_request::Source;
 use opengcs_monitor::{Client, Ended, Folders, Looked, Name, as_sections};
 use serde::Serialize;
@@ -15,6 +16,7 @@ use crate::output;
 use crate::progress::Progress;
 use crate::report::Json;
 use crate::signals::Stopped;
+use crate::sys;
 
 /// Put everything that is known of a VM into one file: console, logs, processes, mounts
 ///
@@ -71,7 +73,7 @@ impl Debug {
                 return Ok(0);
             }
             Some(file) => {
-                write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+                write(file, &text)?;
                 file.clone()
             }
             None => {
@@ -104,13 +106,14 @@ fn last_words(record: &Ended, folder: &Path) -> String {
 }
 
 /// Only its owner can read it: it has what programs in the VM were told.
-fn write(file: &Path, text: &[u8]) -> std::io::Result<()> {
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut whole = tempfile::NamedTempFile::new_in(folder)?;
-    whole.write_all(text)?;
-    whole.persist(file)?;
-    Ok(())
+fn write(file: &Path, text: &[u8]) -> Result<()> {
+    let mut whole = NewFile::create(file, Existing::Replace)?;
+    if let Some(permissions) = sys::private() {
+        whole.set_permissions(permissions)?;
+    }
+    whole
+        .file()
+        .write_all(text)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(whole.publish()?)
 }

@@ -169,15 +169,23 @@ impl Tar2Vhd {
         let Some(path) = &self.receipt else {
             return Ok(None);
         };
-        output::refuse_same(&self.input, path)?;
-        if path == target {
-            return Err(Failure::usage(format!(
-                "the disk file and its receipt cannot both be {}",
-                path.display()
-            ))
-            .into());
+        if path == Path::new("-") {
+            return Err(Failure::usage("a receipt goes to a file, not to stdout").into());
         }
-        Ok(Some(NewFile::create(path, Existing::Replace)?))
+        output::refuse_same(&self.input, path)?;
+        let receipt = NewFile::create(path, Existing::Replace)?;
+        if target != Path::new("-") {
+            // Begun for its name, in which links are followed.
+            let disk = NewFile::create(target, Existing::Replace)?;
+            if place(disk.target()) == place(receipt.target()) {
+                return Err(Failure::usage(format!(
+                    "the disk file and its receipt cannot both be {}",
+                    path.display()
+                ))
+                .into());
+            }
+        }
+        Ok(Some(receipt))
     }
 
     async fn plan(self, context: &Context) -> Result<u8> {
@@ -306,4 +314,19 @@ impl Tar2Vhd {
         }
         self.json.done(context, &done, &line)
     }
+}
+
+/// Where a file is or will be, however its folder was written.
+fn place(file: &Path) -> PathBuf {
+    if let Ok(found) = file.canonicalize() {
+        return found;
+    }
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let folder = folder
+        .canonicalize()
+        .unwrap_or_else(|_| folder.to_path_buf());
+    folder.join(file.file_name().unwrap_or_default())
 }

@@ -193,3 +193,10 @@ impl Resized {
         }
     }
 }
+
+/// What a file that only its owner may read is given.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere there is no such thing")]
+pub(crate) fn private() -> Option<std::fs::Permissions> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Some(std::fs::Permissions::from_mode(0o600))
+}

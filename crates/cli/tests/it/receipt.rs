@@ -244,3 +244,40 @@ fn no_receipt_without_an_image_and_no_image_without_a_place_for_it() {
     assert!(stdout.status.success(), "{}", said(&stdout));
     assert_eq!(receipt(&place, "s.json"), receipt(&place, "r.json"));
 }
+
+#[test]
+fn receipt_and_disk_are_never_one_file() {
+    let place = Place::new();
+    place.write("layer.tar", &tar());
+    fs::create_dir(place.path("sub")).unwrap();
+    let whole = place.path("a.vhd");
+    let ways = ["a.vhd", "./a.vhd", "sub/../a.vhd", whole.to_str().unwrap()];
+    for made in [false, true] {
+        if made {
+            place.ok(&["tar2vhd", "-i", "layer.tar", "-o", "a.vhd"]);
+        }
+        for way in ways {
+            let arguments = [
+                "tar2vhd",
+                "-i",
+                "layer.tar",
+                "-o",
+                "a.vhd",
+                "--receipt",
+                way,
+            ];
+            place.fails(&arguments, 2, &["cannot both be"]);
+            assert_eq!(place.path("a.vhd").exists(), made);
+        }
+    }
+    let arguments = [
+        "tar2vhd",
+        "-i",
+        "layer.tar",
+        "-o",
+        "a.vhd",
+        "--receipt",
+        "-",
+    ];
+    place.fails(&arguments, 2, &["not to stdout"]);
+}

@@ -9,10 +9,13 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use opengcs_layer::{Existing, NewFile};
+
 use super::cpio;
 use super::elf::Elf;
 use super::kernel::release_of;
 use super::modules::{FIRST_MODULES, HYPERV_MODULES, ModuleFolder, QEMU_MODULES, REQUIRED_MODULES};
+use crate::convert::layer_error;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{DEFAULT_INITRD_FILE, DEFAULT_KERNEL_FILE};
@@ -358,27 +361,19 @@ fn write_file(contents: &Contents, compression: Compression, path: &Path) -> Res
         _ => Path::new("."),
     };
     fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
-    let staged = tempfile::Builder::new()
-        .prefix(".initrd-")
-        .tempfile_in(folder)
-        .map_err(|error| Error::io("create a file in", folder, error))?;
-    let mut out = io::BufWriter::with_capacity(1 << 20, staged);
+    let told = |error| layer_error("cannot write the initrd", error);
+    let file = NewFile::create(path, Existing::Replace).map_err(told)?;
+    let mut out = io::BufWriter::with_capacity(1 << 20, file.file());
     write(contents, compression, &mut out)
         .and_then(Write::flush)
         .map_err(|error| Error::io("write", path, error))?;
-    let staged = out
-        .into_inner()
-        .map_err(|error| Error::io("write", path, error.into_error()))?;
-    crate::sys::make_readable(staged.path())
-        .map_err(|error| Error::io("make readable", path, error))?;
-    let size = staged
-        .as_file()
+    drop(out);
+    let size = file
+        .file()
         .metadata()
         .map_err(|error| Error::io("look at", path, error))?
         .len();
-    staged
-        .persist(path)
-        .map_err(|error| Error::io("create", path, error.error))?;
+    file.publish().map_err(told)?;
     Ok(size)
 }
 
