@@ -72,6 +72,9 @@ impl Screen {
     }
 }
 
+/// What decides on colours, beside `TERM`.
+const COLOUR_VARIABLES: [&str; 4] = ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"];
+
 /// The program as `place` has it, behind `before`.
 fn opengcs(place: &Place, before: &[&str]) -> Command {
     let program = assert_cmd::cargo::cargo_bin("opengcs");
@@ -88,9 +91,11 @@ fn opengcs(place: &Place, before: &[&str]) -> Command {
         .current_dir(place.work())
         .env("TMPDIR", place.work())
         .env("TERM", "xterm")
-        .env_remove("NO_COLOR")
-        .env_remove("CLICOLOR_FORCE")
         .env_remove("OPENGCS_LOG");
+    // Whatever this runs in, a build service for one, which is taken for something that shows colours.
+    for variable in COLOUR_VARIABLES {
+        command.env_remove(variable);
+    }
     command
 }
 
@@ -231,7 +236,9 @@ fn colours_are_for_terminals_and_follow_the_variables() {
     assert!(seen(&[("TERM", "dumb")]).starts_with("opengcs: gone"));
     for (forced, coloured) in [(None, false), (Some("1"), true)] {
         let mut command = place.opengcs(["inspect", "gone"]);
-        command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+        for variable in COLOUR_VARIABLES {
+            command.env_remove(variable);
+        }
         if let Some(forced) = forced {
             command.env("CLICOLOR_FORCE", forced);
         }
