@@ -195,7 +195,9 @@ impl Error {
         self
     }
 
-    pub(crate) fn problem(&self) -> Option<ProblemKind> {
+    /// Which of the [problems of a tar](ProblemKind) it was refused for, where it was for one.
+    #[must_use]
+    pub fn problem(&self) -> Option<ProblemKind> {
         self.inner.problem
     }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use opengcs::layer::{
-    self, Control, Converted, Existing, Format, NewFile, Receipt, TarToDiskOptions, TarWhiteouts,
+    self, Control, Converted, Existing, Format, NewFile, ProblemKind, Receipt, TarToDiskOptions,
+    TarWhiteouts,
 };
 use serde::Serialize;
 
@@ -229,7 +230,7 @@ impl Tar2Vhd {
     }
 
     /// Adds to a failure what to do about it: with an input that is a disk, not a tar, with one that
-    /// is damaged, and with a file system that is too small.
+    /// is damaged or refused, and with a file system that is too small.
     fn other_way(&self, error: anyhow::Error) -> anyhow::Error {
         let error = match error.downcast::<layer::Error>() {
             Ok(error) => error,
@@ -256,9 +257,13 @@ impl Tar2Vhd {
             })
         };
         if !self.input.is_file() || !is_disk(&self.input) {
-            return error
-                .with_hint("see whether the tar came whole, by its length or its digest")
-                .into();
+            let hint = match error.problem() {
+                None | Some(ProblemKind::Damaged) => {
+                    "see whether the tar came whole, by its length or its digest"
+                }
+                Some(_) => "--plan instead of -o lists everything that is the matter with the tar",
+            };
+            return error.with_hint(hint).into();
         }
         let name = self.input.display();
         Failure::new(format!("{name} is a disk file, not a tar"))

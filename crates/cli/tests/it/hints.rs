@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::fixture::{Place, said, tar};
+use crate::fixture::{Place, said, tar, tar_of};
 
 #[test]
 fn each_common_failure_says_what_to_do() {
@@ -10,10 +10,15 @@ fn each_common_failure_says_what_to_do() {
     let bytes = tar();
     place.write("cut.tar", &bytes[..bytes.len() / 2]);
     fs::create_dir(place.path("folder")).unwrap();
+    place.write("climbing.tar", &tar_of(&["../a"]));
     for (words, hint) in [
         (
             &["tar2vhd", "-i", "cut.tar", "-o", "b.vhd"][..],
             "came whole",
+        ),
+        (
+            &["tar2vhd", "-i", "climbing.tar", "-o", "b.vhd"],
+            "--plan instead of -o",
         ),
         (
             &["tar2vhd", "-i", "layer.vhd", "-o", "b.vhd"],

@@ -2,26 +2,7 @@
 
 use std::fs;
 
-use crate::fixture::{Place, gzip, said, tar};
-
-/// A tar with entries of these names, empty files unless they end in a slash.
-fn names(names: &[&str]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for name in names {
-        let mut header = tar::Header::new_ustar();
-        header.set_entry_type(if name.ends_with('/') {
-            tar::EntryType::Directory
-        } else {
-            tar::EntryType::Regular
-        });
-        header.set_mode(0o755);
-        header.set_size(0);
-        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
-        header.set_cksum();
-        builder.append(&header, &[][..]).unwrap();
-    }
-    builder.into_inner().unwrap()
-}
+use crate::fixture::{Place, gzip, said, tar, tar_of};
 
 #[test]
 fn a_plan_says_what_the_conversion_then_makes() {
@@ -72,7 +53,7 @@ fn a_plan_says_what_the_conversion_then_makes() {
 #[test]
 fn problems_are_shown_with_what_is_done_about_them() {
     let place = Place::new();
-    let tar = names(&["a/b", "twice", "twice", "/root", "a/", "z/.wh..wh..opq"]);
+    let tar = tar_of(&["a/b", "twice", "twice", "/root", "a/", "z/.wh..wh..opq"]);
     let output = place
         .opengcs(["tar2vhd", "--plan"])
         .write_stdin(tar)
@@ -103,7 +84,7 @@ fn a_plan_of_what_is_refused_says_so_and_exits_with_1() {
     let place = Place::new();
     place.write(
         "bad.tar",
-        &names(&["../up", "good", "good/below", "x/../../../y"]),
+        &tar_of(&["../up", "good", "good/below", "x/../../../y"]),
     );
     let arguments = ["tar2vhd", "-i", "bad.tar", "--plan"];
     let output = place.opengcs(arguments).output().unwrap();
