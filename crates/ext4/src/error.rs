@@ -123,6 +123,11 @@ impl Error {
         self.0.kind
     }
 
+    /// What is wrong, without the kind before it and the place behind it.
+    pub fn message(&self) -> &str {
+        &self.0.what
+    }
+
     /// The inode it concerns, when one is known.
     pub fn inode(&self) -> Option<InodeNo> {
         self.0.inode

@@ -307,6 +307,17 @@ mod tests {
         assert_eq!(inflate(&input).unwrap().1, b"abc");
     }
 
+    #[test]
+    fn xz_streams_may_be_padded_with_zeros_by_fours() {
+        let mut input = xz(b"abc");
+        input.extend([0; 8]);
+        input.extend(xz(b"def"));
+        input.extend([0; 4]);
+        assert_eq!(inflate(&input).unwrap().1, b"abcdef");
+        input.push(0);
+        assert_eq!(inflate(&input).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
     #[cfg(feature = "zstd")]
     #[test]
     fn skippable_frames_are_skipped() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::problem::ProblemKind;
 
-pub(crate) use ext4::{from_ext4, full_disk};
+pub(crate) use ext4::{from_ext4, from_writer, full_disk};
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -28,7 +28,7 @@ use attributes::{Attributes, metadata};
 pub(crate) use notes::Notes;
 
 use crate::control::{Control, Meter, Progress};
-use crate::error::from_ext4;
+use crate::error::from_writer;
 use crate::path::components;
 use crate::problem::ProblemKind;
 use crate::tar::{Decoder, Entry, EntryKind};
@@ -250,6 +250,6 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
     }
 
     fn xattrs(&self, node: NodeId) -> Result<Vec<Xattr>> {
-        self.writer.xattrs(node).map_err(from_ext4)
+        self.writer.xattrs(node).map_err(from_writer)
     }
 }

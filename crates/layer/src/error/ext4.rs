@@ -30,6 +30,14 @@ pub(crate) fn from_ext4(error: ext4::Error) -> Error {
     }
 }
 
+/// An error of the image's writer about what a tar brings: what would be a caller's fault is the tar's.
+pub(crate) fn from_writer(error: ext4::Error) -> Error {
+    match error.kind() {
+        ext4::ErrorKind::InvalidInput => Error::corrupt(error.message().to_owned()),
+        _ => from_ext4(error),
+    }
+}
+
 /// The error to tell if what lies at the bottom is that there is no room: without the layers in
 /// between, which all say the same.
 pub(crate) fn full_disk(error: &(dyn StdError + 'static)) -> Option<Error> {

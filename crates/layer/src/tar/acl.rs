@@ -1,4 +1,4 @@
-//! Access control lists in text form (`SCHILY.acl.access`), turned into the bytes of Linux's xattr.
+//! Access control lists in text form (`SCHILY.acl.access`), turned into the bytes of Linux's xattr and back.
 
 /// A list as Linux takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,37 @@ pub(super) fn parse(text: &[u8]) -> Option<Acl> {
         value,
         minimal: !masked,
     })
+}
+
+/// The text of a list, with numbers for names; `None` for bytes that are not a whole list.
+pub(super) fn text(value: &[u8]) -> Option<String> {
+    let entries = value.strip_prefix(&VERSION.to_le_bytes())?;
+    let (entries, &[]) = entries.as_chunks::<8>() else {
+        return None;
+    };
+    let mut text = String::new();
+    for &[tag, tag_high, permissions, high, a, b, c, d] in entries {
+        let tag = match u16::from_le_bytes([tag, tag_high]) {
+            USER_OBJ | USER => "user",
+            GROUP_OBJ | GROUP => "group",
+            MASK => "mask",
+            OTHER => "other",
+            _ => return None,
+        };
+        if permissions > 7 || high != 0 {
+            return None;
+        }
+        let who = match u32::from_le_bytes([a, b, c, d]) {
+            NO_ID => String::new(),
+            id => id.to_string(),
+        };
+        let may = |bit, letter| if permissions & bit == 0 { '-' } else { letter };
+        let (read, write, execute) = (may(4, 'r'), may(2, 'w'), may(1, 'x'));
+        let comma = if text.is_empty() { "" } else { "," };
+        text += &format!("{comma}{tag}:{who}:{read}{write}{execute}");
+    }
+    // What reads as another list, or as none, would tell a lie.
+    (parse(text.as_bytes())?.value == value).then_some(text)
 }
 
 fn parse_entry(entry: &[u8]) -> Option<(u16, u32, u16)> {
@@ -151,6 +182,25 @@ mod tests {
             ])
         );
         assert!(parse(b"user::rw-,group::r--,other::r--").unwrap().minimal);
+    }
+
+    #[test]
+    fn lists_become_the_text_that_they_came_from() {
+        for list in [
+            "user::rw-,user:0:---,user:1000:r--,group::r-x,group:4294967294:rwx,mask::rwx,other::--x",
+            "user::rw-,group::r--,other::r--",
+        ] {
+            let value = parse(list.as_bytes()).unwrap().value;
+            assert_eq!(text(&value).unwrap(), list);
+            assert_eq!(text(&value[..value.len() - 1]), None);
+            assert_eq!(text(&value[..value.len() - 8]), None);
+            for at in [0, 4, 6, 7] {
+                let mut other = value.clone();
+                other[at] ^= 0x48;
+                assert_eq!(text(&other), None, "byte {at}");
+            }
+        }
+        assert_eq!(text(b""), None);
     }
 
     #[test]

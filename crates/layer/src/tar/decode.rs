@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::header::{BLOCK, text};
 use super::{Entry, Run};
+use crate::problem::ProblemKind;
 use crate::warning::Warnings;
 use crate::{Error, Result};
 use entry::size_of;
@@ -126,6 +127,15 @@ impl<R: BufRead> Decoder<R> {
                 b'K' => {
                     let name = self.extension(&header, &mut extensions, offset)?;
                     extensions.long_link = Some(text(&name).to_vec());
+                }
+                b'A' => {
+                    // Solaris tells the list of the entry that follows in a header of its own.
+                    self.extension(&header, &mut extensions, offset)?;
+                    self.warnings.push_as(
+                        ProblemKind::IncompleteAcl,
+                        &header.path(),
+                        "its access control list in the form of Solaris is left out",
+                    );
                 }
                 b'V' => {
                     // A volume's label: no file.

@@ -5,11 +5,11 @@
 
 use std::io::Write;
 
-use opengcs_ext4::Timestamp;
+use opengcs_ext4::{Timestamp, Xattr};
 
 use super::header::{BLOCK, Header, put_number};
-use super::pax;
 use super::{Entry, EntryKind, Run};
+use super::{acl, pax};
 use crate::{Error, Result};
 
 const ZEROS: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
@@ -117,6 +117,7 @@ impl<W: Write> Encoder<W> {
             let mut key = b"SCHILY.xattr.".to_vec();
             key.extend(pax::escape_name(&xattr.name));
             pax::put(&mut records, &key, &xattr.value);
+            put_list(&mut records, xattr);
         }
         header.0[156] = kind_byte(entry.kind);
         put_number(&mut header.0[329..337], u64::from(entry.device.major));
@@ -217,6 +218,19 @@ fn kind_byte(kind: EntryKind) -> u8 {
 fn finish_header(header: &mut Header) {
     header.0[257..265].copy_from_slice(b"ustar\x0000");
     header.set_checksum();
+}
+
+/// Tells an access control list as text too: GNU tar and bsdtar take lists from there alone, and
+/// container engines take them from the attribute.
+fn put_list(records: &mut Vec<u8>, xattr: &Xattr) {
+    let key: &[u8] = match xattr.name.as_slice() {
+        b"system.posix_acl_access" => b"SCHILY.acl.access",
+        b"system.posix_acl_default" => b"SCHILY.acl.default",
+        _ => return,
+    };
+    if let Some(text) = acl::text(&xattr.value) {
+        pax::put(records, key, text.as_bytes());
+    }
 }
 
 /// The path `folder` beside the last component of `path`.

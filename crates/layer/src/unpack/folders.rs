@@ -6,7 +6,7 @@ use positioned_io::{ReadAt, WriteAt};
 use super::attributes::{implied, type_name};
 use super::whiteouts::is_opaque;
 use super::{LOST_FOUND, TarWhiteouts, Unpacker};
-use crate::error::{Name, from_ext4};
+use crate::error::{Name, from_writer};
 use crate::problem::ProblemKind;
 use crate::tar::Entry;
 use crate::{Error, Result};
@@ -70,7 +70,7 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
         let made = self
             .writer
             .create_directory(parent, name, implied(time))
-            .map_err(from_ext4)?;
+            .map_err(from_writer)?;
         if let Some(notes) = &mut self.notes {
             notes.implied(made, path());
         }
@@ -104,7 +104,7 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
             if hides && self.options.whiteouts == TarWhiteouts::Overlay {
                 self.hidden.insert((parent, name.into()));
             }
-            self.writer.remove(parent, name).map_err(from_ext4)?;
+            self.writer.remove(parent, name).map_err(from_writer)?;
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
         let node = self
             .writer
             .create_directory(parent, name, metadata)
-            .map_err(from_ext4)?;
+            .map_err(from_writer)?;
         if self.hides(parent, name) {
             self.make_opaque(node)?;
         }
@@ -150,6 +150,8 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
             let kept = self.xattrs(node)?.into_iter().find(is_opaque);
             metadata.xattrs.extend(kept);
         }
-        self.writer.set_metadata(node, &metadata).map_err(from_ext4)
+        self.writer
+            .set_metadata(node, &metadata)
+            .map_err(from_writer)
     }
 }

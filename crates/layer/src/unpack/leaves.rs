@@ -6,7 +6,7 @@ use opengcs_ext4::{FileType, NodeId};
 use positioned_io::{ReadAt, WriteAt};
 
 use super::{Step, TarWhiteouts, Unpacker};
-use crate::error::{Name, from_ext4};
+use crate::error::{Name, from_writer};
 use crate::path::components;
 use crate::problem::ProblemKind;
 use crate::tar::{Chunk, Decoder, Entry, EntryKind};
@@ -65,7 +65,7 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
             return Ok(());
         }
         self.make_room(parent, name)?;
-        self.writer.link(node, parent, name).map_err(from_ext4)
+        self.writer.link(node, parent, name).map_err(from_writer)
     }
 
     pub(super) fn leaf<R: BufRead>(
@@ -82,20 +82,20 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
                 let mut file = self
                     .writer
                     .create_file(parent, name, metadata)
-                    .map_err(from_ext4)?;
+                    .map_err(from_writer)?;
                 let mut done = decoder.position();
                 let failed = &mut self.input_failed;
                 while let Some(chunk) = decoder.next_chunk().inspect_err(|_| *failed = true)? {
                     match chunk {
                         Chunk::Data(data) => {
                             done += data.len() as u64;
-                            file.write(data).map_err(from_ext4)?;
+                            file.write(data).map_err(from_writer)?;
                         }
-                        Chunk::Hole(length) => file.skip(length).map_err(from_ext4)?,
+                        Chunk::Hole(length) => file.skip(length).map_err(from_writer)?,
                     }
                     step(done)?;
                 }
-                return file.finish().map(drop).map_err(from_ext4);
+                return file.finish().map(drop).map_err(from_writer);
             }
             EntryKind::Symlink => {
                 if entry.link.is_empty() {
@@ -105,7 +105,7 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
                     .writer
                     .create_symlink(parent, name, &entry.link, metadata)
                     .map(drop)
-                    .map_err(from_ext4);
+                    .map_err(from_writer);
             }
             EntryKind::CharDevice => FileType::CharDevice,
             EntryKind::BlockDevice => FileType::BlockDevice,
@@ -122,7 +122,7 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
         let node = self
             .writer
             .create_special(parent, name, file_type, entry.device, metadata)
-            .map_err(from_ext4)?;
+            .map_err(from_writer)?;
         if self.options.whiteouts == TarWhiteouts::Overlay
             && whiteout::is_whiteout(file_type, entry.device)
         {

@@ -6,7 +6,7 @@ use positioned_io::{ReadAt, WriteAt};
 use super::Unpacker;
 use super::attributes::implied;
 use crate::Result;
-use crate::error::from_ext4;
+use crate::error::from_writer;
 use crate::problem::ProblemKind;
 use crate::whiteout;
 
@@ -23,14 +23,14 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
     pub(super) fn make_opaque(&mut self, directory: NodeId) -> Result<()> {
         self.writer
             .set_xattr(directory, whiteout::OPAQUE_XATTR, b"y")
-            .map_err(from_ext4)
+            .map_err(from_writer)
     }
 
     pub(super) fn hide(&mut self, parent: NodeId, hidden: &[u8], time: Timestamp) -> Result<()> {
         // What the tar did not bring is not what it keeps.
         if self.lost_found.is_some() && self.writer.lookup(parent, hidden) == self.lost_found {
             self.lost_found = None;
-            self.writer.remove(parent, hidden).map_err(from_ext4)?;
+            self.writer.remove(parent, hidden).map_err(from_writer)?;
         }
         let there = self.writer.lookup(parent, hidden);
         if there.is_some_and(|node| !self.whiteouts.contains(&node)) {
@@ -56,7 +56,7 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
                 let node = self
                     .writer
                     .create_special(parent, hidden, FileType::CharDevice, device, metadata)
-                    .map_err(from_ext4)?;
+                    .map_err(from_writer)?;
                 self.whiteouts.insert(node);
                 self.made_whiteouts.insert(node);
                 if let Some(notes) = &mut self.notes {

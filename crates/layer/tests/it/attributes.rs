@@ -1,5 +1,7 @@
 //! Attributes, labels and access control lists in tars: what is kept, left out and too much.
 
+#[cfg(target_os = "linux")]
+use opengcs_layer::{DiskToTarOptions, ext4_to_tar};
 use opengcs_layer::{ErrorKind, tar_to_ext4};
 
 use crate::corpus::{
@@ -8,6 +10,8 @@ use crate::corpus::{
     check, options,
 };
 use crate::forge::{Header, Tar, octal};
+#[cfg(target_os = "linux")]
+use crate::judge;
 
 fn warnings(tar: &[u8]) -> Vec<String> {
     let converted = tar_to_ext4(tar, Vec::new(), &options()).unwrap();
@@ -124,6 +128,70 @@ fn a_list_of_names_is_no_loss_where_the_xattr_tells_it_too() {
         .file("a", "1")
         .end();
     assert_eq!(warnings(&kept), Vec::<String>::new());
+}
+
+#[test]
+fn lists_of_other_systems_are_left_out_with_a_warning() {
+    let tar = Tar::new()
+        .header(&Header::new("solaris", b'A', 8))
+        .data("1000004\0")
+        .file("solaris", "1")
+        .pax(b'x', &[("SCHILY.acl.ace", b"owner@:rwx:allow")])
+        .file("nfs", "1")
+        .end();
+    let lines = warnings(&tar);
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].contains("\"solaris\"") && lines[0].contains("Solaris"));
+    assert!(lines[1].contains("\"nfs\"") && lines[1].contains("NFSv4"));
+}
+
+/// What a tar restores, told by packing it again: names and text of the lists, sorted.
+#[cfg(target_os = "linux")]
+fn restored_by(program: &str, tar: &std::path::Path) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let into = folder.path().to_str().unwrap();
+    judge::succeed(
+        program,
+        &["--acls", "-xpf", tar.to_str().unwrap(), "-C", into],
+    );
+    let packed = judge::succeed("tar", &["--acls", "--format=posix", "-cC", into, "."]);
+    let text = String::from_utf8_lossy(&packed).replace("\nuser", ",user");
+    let text = text.replace("\ngroup", ",group").replace("\nmask", ",mask");
+    let text = text.replace("\nother", ",other");
+    let mut lists: Vec<String> = text
+        .lines()
+        .filter_map(|line| Some(format!("SCHILY.acl.{}", line.split_once("SCHILY.acl.")?.1)))
+        .collect();
+    lists.sort();
+    lists
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn exported_lists_are_what_gnu_tar_and_bsdtar_restore() {
+    // Numbers that no machine has a name for.
+    let list = "user::rw-,user:70001:rwx,group::r--,group:70002:---,mask::rwx,other::---";
+    let records: [(&str, &[u8]); 1] = [("SCHILY.acl.access", list.as_bytes())];
+    let tar = Tar::new()
+        .pax(b'x', &records)
+        .file("a", "1")
+        .pax(b'x', &[("SCHILY.acl.default", list.as_bytes())])
+        .dir("d")
+        .end();
+    let mut image = Vec::new();
+    tar_to_ext4(&tar[..], &mut image, &options()).unwrap();
+    let back = tempfile::NamedTempFile::new().unwrap();
+    ext4_to_tar(image, back.as_file(), &DiskToTarOptions::default()).unwrap();
+    let expected = [
+        format!("SCHILY.acl.access={list}"),
+        format!("SCHILY.acl.default={list}"),
+    ];
+    for program in ["tar", "bsdtar"] {
+        // Programs that keep lists tell those that say no more than modes, too.
+        let restored = restored_by(program, back.path());
+        let there = expected.iter().all(|list| restored.contains(list));
+        assert!(there, "{program}: {restored:#?}");
+    }
 }
 
 /// The memory for them would be a thousand times the tar.

@@ -75,6 +75,9 @@ impl<R: BufRead> Decoder<R> {
         extensions: Extensions,
         offset: u64,
     ) -> Result<Entry> {
+        if self.global.contains_key(&b"GNU.volume.filename"[..]) {
+            return Err(continued());
+        }
         let mut values = Values::default();
         for (key, value) in &self.global {
             values.take(key, value, true)?;
@@ -148,6 +151,14 @@ ProblemKind::IncompleteAcl,
                 &entry.path,
                 "its access control list in text form (SCHILY.acl) is left out: it is not complete, \
                  or names someone without a number",
+            );
+        }
+        if values.has_ace {
+            self.warnings.push_as(
+                ProblemKind::IncompleteAcl,
+                &entry.path,
+                "its access control list of NFSv4's kind (SCHILY.acl.ace) is left out: ext4 has no such \
+                 lists",
             );
         }
         self.start_body(header, values.sparse, &mut entry, stored)?;
@@ -252,6 +263,12 @@ impl Extensions {
     }
 }
 
+/// What a volume but the first begins with, which old GNU archives tell by a type and PAX ones by a
+/// global record.
+fn continued() -> Error {
+    Error::unsupported("it continues from another volume of a multi-volume archive")
+}
+
 fn bad_record() -> Error {
     Error::corrupt("a PAX record breaks the form")
 }
@@ -295,11 +312,7 @@ fn kind_of(header: &Header, path: &[u8], stored: u64) -> Result<EntryKind> {
         b'5' | b'D' => EntryKind::Directory,
         b'6' => EntryKind::Fifo,
         b'S' if header.dialect() == Dialect::Gnu => EntryKind::File,
-        b'M' => {
-            return Err(Error::unsupported(
-                "it continues from another volume of a multi-volume archive",
-            ));
-        }
+        b'M' => return Err(continued()),
         other => {
             return Err(Error::unsupported(format!(
                 "entry type '{}' is not known",

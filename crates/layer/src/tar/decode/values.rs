@@ -27,6 +27,8 @@ pub(super) struct Values {
     pub(super) minor: Option<u64>,
     /// The xattrs that access control lists in text form would have become, had they been complete.
     pub(super) acl: Vec<&'static [u8]>,
+    /// Whether there is a list of the kind that NFSv4 and ZFS have.
+    pub(super) has_ace: bool,
 }
 
 impl Values {
@@ -59,6 +61,7 @@ impl Values {
             b"SCHILY.devminor" => self.minor = number()?,
             b"SCHILY.acl.access" => self.take_acl(b"system.posix_acl_access", value),
             b"SCHILY.acl.default" => self.take_acl(b"system.posix_acl_default", value),
+            b"SCHILY.acl.ace" => self.has_ace = !value.is_empty(),
             // How GNU tar and star tell the label; on disk it ends with a zero byte.
             b"RHT.security.selinux" => {
                 if !value.is_empty() {

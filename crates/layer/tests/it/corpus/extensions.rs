@@ -221,6 +221,97 @@ pub(super) fn extensions() -> Vec<Case> {
             Error(UNSUPPORTED, &["\"a\" at byte 0", "multi-volume"]),
         ),
         (
+            "multi-volume continuation in PAX form",
+            Tar::new()
+                .pax(
+                    b'g',
+                    &[
+                        ("GNU.volume.filename", b"a"),
+                        ("GNU.volume.size", b"9"),
+                        ("GNU.volume.offset", b"5"),
+                    ],
+                )
+                .file("GNUFileParts/a.2", "rest")
+                .end(),
+            Error(UNSUPPORTED, &["\"GNUFileParts/a.2\"", "multi-volume"]),
+        ),
+        (
+            "Solaris's access control list, in a header of its own",
+            Tar::new()
+                .header(&Header::new("a", b'A', 54))
+                .data("1000004\0user::rw-,user:joe:r--,group::r--,mask:r--,other:---")
+                .pax(b'X', &[("uid", b"5")])
+                .file("a", "1")
+                .end(),
+            Tree(&["a =1 u5:0"]),
+        ),
+        (
+            "Solaris's access control list without its entry",
+            Tar::new()
+                .file("a", "1")
+                .header(&Header::new("b", b'A', 8))
+                .data("1000004\0")
+                .end(),
+            Error(CORRUPT, &["at byte 1024", "extension header"]),
+        ),
+        (
+            "headers of all kinds between a long name and its entry",
+            Tar::new()
+                .long(b'L', &long)
+                .pax(b'g', &[("gid", b"8")])
+                .pax(b'x', &[("uid", b"7")])
+                .long(b'K', "unused")
+                .file("cut", "1")
+                .file("b", "2")
+                .end(),
+            Tree(leak({
+                let mut lines: Vec<String> = (1..=80).map(|depth| "d/".repeat(depth)).collect();
+                lines.insert(0, "b =2 u0:8".into());
+                lines.push(long.clone() + " =1 u7:8");
+                lines
+            })),
+        ),
+        (
+            "link target with a zero byte",
+            Tar::new()
+                .pax(b'x', &[("linkpath", b"a\0b")])
+                .symlink("l", "x")
+                .end(),
+            Error(CORRUPT, &["\"l\" at byte 0", "zero byte"]),
+        ),
+        (
+            "xattr that is ext4's own place for inline data",
+            Tar::new()
+                .pax(b'x', &[("SCHILY.xattr.system.data", b"1")])
+                .file("a", "1")
+                .end(),
+            Error(CORRUPT, &["\"a\"", "system.data"]),
+        ),
+        (
+            "xattr whose name has a zero byte",
+            Tar::new()
+                .pax(b'x', &[("SCHILY.xattr.user.a\0b", b"1")])
+                .file("a", "1")
+                .end(),
+            Error(CORRUPT, &["\"a\"", "not a name"]),
+        ),
+        (
+            "xattr that should be an access control list and is none",
+            Tar::new()
+                .pax(b'x', &[("SCHILY.xattr.system.posix_acl_access", b"rubbish")])
+                .file("a", "1")
+                .end(),
+            Error(CORRUPT, &["\"a\"", "not an ACL"]),
+        ),
+        (
+            "access control list of NFSv4's kind",
+            Tar::new()
+                .pax(b'x', &[("SCHILY.acl.ace", b"owner@:rwx:allow")])
+                .file("a", "1")
+                .end(),
+            Tree(&["a =1"]),
+        ),
+        (
             "unknown type",
             Tar::new().file("x", "1").header(&Header::new("a", b'Z', 0)).end(),
             Error(UNSUPPORTED, &["\"a\" at byte 1024", "'Z'"]),

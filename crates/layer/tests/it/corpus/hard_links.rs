@@ -146,6 +146,31 @@ pub(super) fn hard_links() -> Vec<Case> {
             Tree(&["a p", "b n2 =1", "c ==b"]),
         ),
         (
+            "without a target",
+            Tar::new().file("a", "1").hardlink("b", "").end(),
+            Error(CORRUPT, &["\"b\"", "a directory"]),
+        ),
+        (
+            "to a directory that took the target's place, below which it lies",
+            Tar::new()
+                .file("a", "1")
+                .hardlink("b", "a")
+                .file("a/b", "2")
+                .end(),
+            Error(CORRUPT, &["\"a/b\"", "below \"a\""]),
+        ),
+        (
+            "more than ext4 counts",
+            {
+                let link = Tar::new().file("a", "1").0;
+                (0..65_000).fold(Tar(link), |tar, number| {
+                    tar.hardlink(format!("{number}"), "a")
+                })
+            }
+            .end(),
+            Error(UNSUPPORTED, &["\"64999\"", "65000 hard links"]),
+        ),
+        (
             "in place of the root",
             Tar::new().file("a", "1").hardlink("./", "a").end(),
             Error(CORRUPT, &["root"]),

@@ -59,6 +59,39 @@ pub(super) fn sparse() -> Vec<Case> {
     vec![
         ("old GNU", gnu, EXPECTED),
         (
+            "old GNU with a long name, its end a hole that no run tells of",
+            Tar::new()
+                .long(b'L', "n".repeat(130))
+                .header(&Header {
+                    tail: gnu_sparse_tail(&[(4096, 512)], false, 100_000),
+                    ..Header::new("s", b'S', 512).gnu()
+                })
+                .data(block(b'a'))
+                .file("z", "1")
+                .end(),
+            Tree(leak(vec![
+                format!("{} =100000#", "n".repeat(130)),
+                "z =1".into(),
+            ])),
+        ),
+        (
+            "PAX 0.0 with a long name of GNU's form",
+            Tar::new()
+                .long(b'L', "n".repeat(130))
+                .pax(
+                    b'x',
+                    &[
+                        ("GNU.sparse.size", b"100000"),
+                        ("GNU.sparse.numblocks", b"1"),
+                        ("GNU.sparse.offset", b"4096"),
+                        ("GNU.sparse.numbytes", b"3"),
+                    ],
+                )
+                .file("s", "abc")
+                .end(),
+            Tree(leak(vec![format!("{} =100000#", "n".repeat(130))])),
+        ),
+        (
             "old GNU with extension blocks",
             gnu_extended,
             Tree(&["s =300000#", "z =1"]),
