@@ -8,6 +8,7 @@ use zerocopy::FromBytes;
 
 use super::allocate::Allocator;
 use super::extents::Extents;
+use super::tree::NodeId;
 use super::xattr::{self, Pair};
 use super::{Writer, size};
 use crate::error::{Error, Result};
@@ -278,6 +279,48 @@ fn values_max(nodes: usize) -> u64 {
 }
 
 impl<W: WriteAt + ReadAt> Writer<W> {
+    /// A node's extended attributes, by name. Of volumes with many, some are read back from the
+    /// output.
+    ///
+    /// # Errors
+    /// `NotFound` for a node that was removed, and `Io` from the output.
+    pub fn xattrs(&self, node: NodeId) -> Result<Vec<Xattr>> {
+        let mut found = match &self.tree.get(node)?.attributes {
+            Attributes::None => Vec::new(),
+            Attributes::Held(id) => {
+                let pairs = self.sets.pairs(*id);
+                pairs
+                    .map(|(name, value)| Xattr {
+                        name: name.to_vec(),
+                        value: value.to_vec(),
+                    })
+                    .collect()
+            }
+            Attributes::Written(written) => self.read_attributes(written)?,
+        };
+        found.sort();
+        Ok(found)
+    }
+
+    /// Sets one extended attribute.
+    ///
+    /// # Errors
+    /// As [`Writer::create_directory`], but for names, and as [`Writer::xattrs`].
+    pub fn set_xattr(&mut self, node: NodeId, name: &[u8], value: &[u8]) -> Result<()> {
+        let mut xattrs = self.xattrs(node)?;
+        match xattrs.iter_mut().find(|xattr| xattr.name == name) {
+            Some(xattr) => xattr.value = value.to_vec(),
+            None => xattrs.push(Xattr {
+                name: name.to_vec(),
+                value: value.to_vec(),
+            }),
+        }
+        let attributes = self.attach(&xattrs)?;
+        let before = std::mem::replace(&mut self.tree.get_mut(node)?.attributes, attributes);
+        self.sets.detach(&mut self.allocator, &before);
+        Ok(())
+    }
+
     /// Reads back what was written.
     pub(super) fn read_attributes(&self, written: &Written) -> Result<Vec<Xattr>> {
         let broken = || Error::corrupt("the attributes that were written do not read back");
