@@ -27,7 +27,7 @@ pub(super) struct Values {
     pub(super) minor: Option<u64>,
     /// The xattrs that access control lists in text form would have become, had they been complete.
     pub(super) acl: Vec<&'static [u8]>,
-    /// Whether there is a list of the kind that NFSv4 and ZFS have.
+    /// Whether there is a list of the kind that `NFSv4` and ZFS have.
     pub(super) has_ace: bool,
 }
 
