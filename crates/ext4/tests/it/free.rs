@@ -27,7 +27,7 @@ fn listed(image: &Path) -> Vec<Range<u64>> {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().parse().ok()
     };
-    // Of clusters, it lists the first blocks.
+    // Of a run's last cluster, it gives the first block, or from e2fsprogs 1.47.1 on the last one.
     let ratio = number("Cluster size:").map_or(1, |size| size / number("Block size:").unwrap());
     let lists = text
         .lines()
@@ -42,9 +42,10 @@ fn listed(image: &Path) -> Vec<Range<u64>> {
             .split_once('-')
             .unwrap_or((run.trim(), run.trim()));
         let (first, last): (u64, u64) = (first.parse().unwrap(), last.parse().unwrap());
+        let end = (last / ratio + 1) * ratio;
         match runs.last_mut() {
-            Some(before) if before.end == first => before.end = last + ratio,
-            _ => runs.push(first..last + ratio),
+            Some(before) if before.end == first => before.end = end,
+            _ => runs.push(first..end),
         }
     }
     runs
