@@ -8,6 +8,8 @@ use positioned_io::{ReadAt, Size};
 
 mod sys;
 
+pub(crate) use sys::{allow_holes, has_holes};
+
 /// A [`File`] as the storage of a [`Disk`](opengcs_vhd::Disk): what is discarded becomes a hole in
 /// the file where the file system has holes. On a bare [`File`], zeros are written instead.
 ///

@@ -15,7 +15,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::control::{Control, Meter, Progress};
-use crate::disk_file::DiskFile;
+use crate::disk_file::{self, DiskFile};
 use crate::error::from_ext4;
 use crate::image::from_vhd;
 use crate::{Error, ErrorKind, Result, chain, hold, verity};
@@ -95,7 +95,9 @@ fn reclaim_file(file: &File, options: &ReclaimOptions) -> Result<Reclaimed> {
     let free = {
         let disk = Disk::open(again()?, Access::ReadOnly).map_err(from_vhd)?;
         refuse(&disk)?;
-        survey(&disk)?
+        let free = survey(&disk)?;
+        prepare(file, disk.format())?;
+        free
     };
     let session = Guid::from_u128(Uuid::new_v4().as_u128());
     let storage = DiskFile::new(again()?);
@@ -127,6 +129,31 @@ fn refuse(disk: &Disk<File>) -> Result<()> {
         .with_hint("make a VHDX of it, which leaves out what is zero: qemu-img convert -O vhdx"));
     }
     Ok(())
+}
+
+/// Lets the file have holes where that must be asked for, if it may have them: zeros that take as much room as
+/// before are not worth being written.
+fn prepare(file: &File, format: Format) -> Result<()> {
+    let can = match format {
+        Format::Raw => disk_file::allow_holes(file),
+        Format::FixedVhd => disk_file::has_holes(file),
+        // Its blocks leave it.
+        _ => return Ok(()),
+    };
+    if can {
+        return Ok(());
+    }
+    Err(match format {
+        Format::FixedVhd => Error::unsupported(
+            "on Windows, where Hyper-V takes no file with holes, a fixed VHD has none",
+        ),
+        _ => no_holes(),
+    }
+    .with_hint("make a VHDX of it, which leaves out what is zero: qemu-img convert -O vhdx"))
+}
+
+fn no_holes() -> Error {
+    Error::unsupported("the file system that the file lies on cannot make holes in files")
 }
 
 /// How many bytes are free, if everything agrees about it.
@@ -179,9 +206,7 @@ fn release(view: File, disk: &mut Disk<DiskFile>, free: u64, control: &Control) 
         now.bytes = now.bytes.saturating_add(range.end - range.start);
         let whole = range.start.next_multiple_of(UNIT)..range.end / UNIT * UNIT;
         if whole.start < whole.end && !disk.release(whole).map_err(from_vhd)? {
-            return Err(Error::unsupported(
-                "the file system that the file lies on cannot make holes in files",
-            ));
+            return Err(no_holes());
         }
         now.entries += 1;
         meter.step(now)

@@ -37,7 +37,8 @@ pub(super) fn punch(file: &File, position: u64, length: u64) -> io::Result<bool>
 #[cfg(windows)]
 fn is_unknown(error: &io::Error) -> bool {
     const INVALID_FUNCTION: i32 = 1;
-    matches!(error.raw_os_error(), Some(INVALID_FUNCTION))
+    const NOT_SUPPORTED: i32 = 50;
+    matches!(error.raw_os_error(), Some(INVALID_FUNCTION | NOT_SUPPORTED))
         || error.kind() == io::ErrorKind::Unsupported
 }
 
@@ -46,4 +47,28 @@ fn is_unknown(error: &io::Error) -> bool {
 #[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
 pub(super) fn punch(_file: &File, _position: u64, _length: u64) -> io::Result<bool> {
     Ok(false)
+}
+
+/// Lets a file have holes. Whether it may have them now.
+#[cfg(windows)]
+pub(crate) fn allow_holes(file: &File) -> bool {
+    crate::sys::set_sparse(file).is_ok() && has_holes(file)
+}
+
+/// Whether a file may have holes.
+#[cfg(windows)]
+pub(crate) fn has_holes(file: &File) -> bool {
+    crate::sys::is_sparse(file).unwrap_or(false)
+}
+
+/// Every file may have holes, if its file system has any: the first hole shows it.
+#[cfg(not(windows))]
+pub(crate) fn allow_holes(_file: &File) -> bool {
+    true
+}
+
+/// Every file may have holes, if its file system has any: the first hole shows it.
+#[cfg(not(windows))]
+pub(crate) fn has_holes(_file: &File) -> bool {
+    true
 }
