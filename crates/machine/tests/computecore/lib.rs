@@ -4,7 +4,7 @@
 //! of a call (`create`, `start`, `modify`, …) stands how that call goes:
 //!
 //! - `begin`: the code that the call itself gives; `result`: the code that its operation ends with;
-//! - `document`: its result document; `never`: the operation does not end;
+//! - `document`: its result document; `delay`: after how many milliseconds it ends; `never`: it does not end;
 //! - `exit`: while the call runs, the machine ends, and this is the document that says why.
 //!
 //! `console` is what the machine writes to its serial port when it starts.

@@ -10,6 +10,8 @@ pub(crate) struct Outcome {
     pub(crate) result: i32,
     pub(crate) document: Option<String>,
     pub(crate) never: bool,
+    /// Before then it is not known.
+    pub(crate) at: Instant,
 }
 
 /// An operation's handle points at one.
@@ -77,6 +79,7 @@ impl Double {
             result: code(&told["result"]),
             document: told["document"].as_str().map(str::to_owned).or(usual),
             never: told["never"] == true,
+            at: Instant::now() + Duration::from_millis(told["delay"].as_u64().unwrap_or(0)),
         }
     }
 }
@@ -99,10 +102,18 @@ impl Operation {
         let end = Instant::now() + Duration::from_millis(milliseconds.into());
         let mut outcome = self.outcome.lock().unwrap();
         loop {
+            let now = Instant::now();
+            let mut next = end;
             if let Some(found) = outcome.as_ref().filter(|found| !found.never) {
-                return Some((found.result, found.document.clone()));
+                if found.at <= now {
+                    return Some((found.result, found.document.clone()));
+                }
+                next = found.at.min(end);
             }
-            let left = end.checked_duration_since(Instant::now())?;
+            let left = next.checked_duration_since(now)?;
+            if left.is_zero() {
+                return None;
+            }
             outcome = self.told.wait_timeout(outcome, left).unwrap().0;
         }
     }

@@ -109,6 +109,23 @@ async fn a_start_that_never_ends_is_given_up() {
 }
 
 #[tokio::test]
+async fn an_answer_that_takes_its_time_is_waited_for() {
+    // Longer than any single wait.
+    let slow = json!({ "start": { "delay": 1200 }, "modify": { "delay": 1200 } });
+    let place = Place::new("slow", slow);
+    place.machine.power_on().await.unwrap();
+    place.machine.attach(place.disk("a.vhdx")).await.unwrap();
+    let late = json!({ "delay": 1200, "result": "0x80070020", "document": EVENTS });
+    place.double.script(&json!({ "modify": late }));
+    let disk = place.disk("b.vhdx");
+    let error = place.machine.attach(disk).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DiskLocked, "{error}");
+    assert!(error.to_string().contains("the worker said no"), "{error}");
+    drop(place.machine);
+    place.double.balanced().await;
+}
+
+#[tokio::test]
 async fn a_machine_that_ends_while_it_starts_never_ran() {
     let script = json!({ "start": { "never": true, "exit": FORCED } });
     let place = Place::new("start-exit", script);
