@@ -294,7 +294,11 @@ fn fetching(environment: &Environment) -> Check {
             NAME,
             Outcome::Fair,
             format!("this host has no {}", missing.join(", no ")),
-            "give `opengcs kernel install` a kernel file with its modules, or .deb files",
+            if cfg!(windows) {
+                "make kernel and initrd on a Linux host, and copy them here"
+            } else {
+                "give `opengcs kernel install` a kernel file with its modules, or .deb files"
+            },
         )
     }
 }

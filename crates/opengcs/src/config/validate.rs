@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use super::{BootMode, Config, RequestedMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -92,19 +92,17 @@ fn kernel_and_initrd(config: &Config) -> Result<BootMode> {
                 "{option} is empty; kernel and initrd must both be given"
             )));
         }
-        if name.contains(['/', '\0']) || name == "." || name == ".." {
+        if !is_file_name(name) {
             return Err(Error::invalid(format!(
                 "{option} is {name:?}; it must be a file name in lcow.kirdpath and no path"
             )));
         }
     }
     let (kernel, initrd) = (options.kernel_path(), options.initrd_path());
-    file("kernel", &kernel, "lcow.kernel").map_err(|error| {
-        error.hint("`opengcs kernel install` puts one there; lcow.kirdpath names another folder")
-    })?;
-    file("initrd", &initrd, "lcow.initrd").map_err(|error| {
-        error.hint("`opengcs initrd build` puts one there; lcow.kirdpath names another folder")
-    })?;
+    file("kernel", &kernel, "lcow.kernel")
+        .map_err(|error| error.hint(where_from("opengcs kernel install")))?;
+    file("initrd", &initrd, "lcow.initrd")
+        .map_err(|error| error.hint(where_from("opengcs initrd build")))?;
     if options.boot_parameters.len() > MAX_BOOT_PARAMETERS {
         return Err(Error::invalid(format!(
             "lcow.bootparameters has {} bytes; Linux takes at most {MAX_BOOT_PARAMETERS} here",
@@ -118,6 +116,25 @@ fn kernel_and_initrd(config: &Config) -> Result<BootMode> {
     }
     initrd::check_pair(&kernel, &initrd)?;
     Ok(BootMode::KernelInitrd)
+}
+
+/// What brings a part of the guest to its folder. What the commands need is to be had on Linux alone.
+fn where_from(command: &str) -> String {
+    let brings = if cfg!(windows) {
+        format!("copy there what `{command}` makes on a Linux host")
+    } else {
+        format!("`{command}` puts one there")
+    };
+    format!("{brings}; lcow.kirdpath names another folder")
+}
+
+/// Whether a text names a file in a folder, and leads nowhere else.
+fn is_file_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let first = parts.next();
+    matches!(first, Some(Component::Normal(part)) if part == name)
+        && parts.next().is_none()
+        && !name.contains('\0')
 }
 
 fn disks(config: &Config) -> Result<()> {

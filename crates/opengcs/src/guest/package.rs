@@ -36,7 +36,11 @@ pub(super) fn run<S: AsRef<OsStr>>(
     }
     cancel::check()?;
     let output = cancel::output(&mut command).map_err(|error| {
-        let hint = missing.to_owned();
+        let hint = if cfg!(windows) {
+            "make kernel and initrd on a Linux host, and copy them here"
+        } else {
+            missing
+        };
         match error.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::not_found(format!("there is no program {program} on this host")).hint(hint)

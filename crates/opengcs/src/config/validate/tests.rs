@@ -120,10 +120,16 @@ fn kernel_and_initrd_must_be_named_and_there() {
     refused(bench.config(&[]), &["initrd.img", "not an initrd"]);
     bench.put("bootx64.efi", b"hello");
     refused(bench.config(&[]), &["bootx64.efi", "not a Linux kernel"]);
-    refused(
-        bench.config(&["lcow.kernel=../x"]),
-        &["lcow.kernel", "../x"],
-    );
+    for path in ["../x", "a/b", "a/", "..", "."] {
+        let word = format!("lcow.kernel={path}");
+        refused(bench.config(&[&word]), &["lcow.kernel", path, "no path"]);
+    }
+    if cfg!(windows) {
+        for path in [r"..\x", r"a\b", r"C:x", r"\x"] {
+            let word = format!("lcow.initrd={path}");
+            refused(bench.config(&[&word]), &["lcow.initrd", "no path"]);
+        }
+    }
     let mut config = bench.config(&[]);
     config.options.initrd_file.clear();
     refused(config, &["lcow.initrd", "empty"]);
