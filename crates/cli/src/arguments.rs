@@ -9,6 +9,8 @@ use crate::logging::LogFormat;
 #[derive(Debug, Parser)]
 #[command(
     name = "opengcs",
+    // Not the file's name, which may end with `.exe`.
+    bin_name = "opengcs",
     version,
     about = "Container layers as ext4 disk files, and small Linux VMs that use them",
     long_about = "Container layers as ext4 disk files, and small Linux VMs that use them.\n\n\

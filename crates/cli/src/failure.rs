@@ -10,6 +10,7 @@ use anyhow::Result;
 use crate::context::Context;
 use crate::events::{self, Event};
 use crate::output::{self, CYAN, RED, paint};
+use crate::sys;
 
 /// Something failed.
 pub(crate) const FAILED: u8 = 1;
@@ -208,11 +209,10 @@ fn usual_hint(error: &(dyn StdError + 'static)) -> Option<String> {
             .filter(|_| error.to_string().ends_with("cannot create"))
             .and_then(Path::parent)
             .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-        return folder
-            .map(|folder| format!("make the folder first: mkdir -p {}", folder.display()));
+        return folder.map(|folder| format!("make the folder first: {}", sys::make_folder(folder)));
     }
     let hint = match error.downcast_ref::<io::Error>()?.kind() {
-        io::ErrorKind::PermissionDenied => "see who may with ls -ld, of the file and of its folder",
+        io::ErrorKind::PermissionDenied => sys::LOOK_AT_RIGHTS,
         io::ErrorKind::ReadOnlyFilesystem => "write to a folder on a disk that can be written to",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ROOM,
         _ => return None,
@@ -244,11 +244,13 @@ fn parts(error: &(dyn StdError + 'static)) -> (String, Option<String>, Option<St
         let text = system_text(&error.to_string());
         return (text, error.advice().map(str::to_owned), None);
     }
-    if let Some(inner) = error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-    {
-        return parts(inner);
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        if let Some(inner) = error.get_ref() {
+            return parts(inner);
+        }
+        if let Some(words) = sys::words(error) {
+            return (words.to_owned(), None, None);
+        }
     }
     (system_text(&error.to_string()), None, None)
 }
@@ -261,7 +263,8 @@ fn system_text(text: &str) -> String {
     else {
         return text.to_owned();
     };
-    let mut letters = said.chars();
+    // Those of Windows are sentences.
+    let mut letters = said.trim_end_matches('.').chars();
     match letters.next() {
         Some(first) => first.to_lowercase().chain(letters).collect(),
         None => text.to_owned(),
@@ -294,14 +297,7 @@ mod tests {
         let system = io::Error::from_raw_os_error(2);
         let error = anyhow::Error::new(system).context("cannot open /x");
         let line = Told::of(error.as_ref()).line;
-        // Windows has other words, in the language of its user.
-        if cfg!(unix) {
-            assert_eq!(line, "cannot open /x: no such file or directory");
-        }
-        assert!(
-            line.starts_with("cannot open /x: ") && !line.contains("os error"),
-            "{line}"
-        );
+        assert_eq!(line, "cannot open /x: no such file or directory");
         let inner = io::Error::other(Failure::new("it is torn").hint("mend it"));
         let error = anyhow::Error::new(inner).context("cannot read: it is torn");
         let told = Told::of(error.as_ref());

@@ -43,16 +43,16 @@ impl Input {
             (file, "stdin".to_owned())
         } else {
             let name = path.display().to_string();
-            let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+            let file = match File::open(path) {
+                // Windows opens no folder as a file, and says only that access is denied.
+                Err(_) if path.is_dir() => return Err(is_folder(&name).into()),
+                file => file.with_context(|| format!("cannot open {name}"))?,
+            };
             (file, name)
         };
         let metadata = metadata(&file, &name)?;
         if metadata.is_dir() {
-            return Err(Failure::new(format!("{name} is a folder, not a file"))
-                .hint(format!(
-                    "a tar of it is made with: tar -C {name} -c . | opengcs tar2vhd -o layer.vhd"
-                ))
-                .into());
+            return Err(is_folder(&name).into());
         }
         Ok(Self::new(file, &metadata, context))
     }
@@ -83,6 +83,12 @@ impl Input {
     pub(crate) fn counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.read)
     }
+}
+
+fn is_folder(name: &str) -> Failure {
+    Failure::new(format!("{name} is a folder, not a file")).hint(format!(
+        "a tar of it is made with: tar -C {name} -c . | opengcs tar2vhd -o layer.vhd"
+    ))
 }
 
 fn metadata(file: &File, name: &str) -> Result<Metadata> {

@@ -4,14 +4,14 @@
 mod unix;
 #[cfg(unix)]
 pub(crate) use unix::{
-    OtherSignals, Resized, Signals, Terminal, outlive_file_limit, private, stdin, stdout,
-    wait_readable, wait_writable,
+    LOOK_AT_RIGHTS, OtherSignals, Resized, Signals, Terminal, make_folder, outlive_file_limit,
+    private, stdin, stdout, wait_readable, wait_writable, words,
 };
 
 #[cfg(not(unix))]
 mod other;
 #[cfg(not(unix))]
 pub(crate) use other::{
-    OtherSignals, Resized, Signals, Terminal, outlive_file_limit, private, stdin, stdout,
-    wait_readable, wait_writable,
+    LOOK_AT_RIGHTS, OtherSignals, Resized, Signals, Terminal, make_folder, outlive_file_limit,
+    private, stdin, stdout, wait_readable, wait_writable, words,
 };

@@ -284,12 +284,16 @@ fn compare(
 pub fn verify_image(path: &Path, receipt: &Receipt, control: &Control) -> Result<Vec<Difference>> {
     let at = |error: Error| error.with_path(path);
     let mut differences = Vec::new();
-    let file = Use::Still.options().open(path);
-    let file = file.map_err(|error| Error::io_at("cannot open", path, error))?;
+    let is_folder = || Error::invalid("it is a folder, not a disk file").with_path(path);
+    let file = match Use::Still.options().open(path) {
+        // Windows opens no folder as a file, and says only that access is denied.
+        Err(_) if path.is_dir() => return Err(is_folder()),
+        file => file.map_err(|error| Error::io_at("cannot open", path, error))?,
+    };
     let metadata = file.metadata();
     let metadata = metadata.map_err(|error| Error::io_at("cannot read", path, error))?;
     if metadata.is_dir() {
-        return Err(Error::invalid("it is a folder, not a disk file").with_path(path));
+        return Err(is_folder());
     }
     Use::Still.hold(&file, path)?;
     compare(

@@ -133,3 +133,33 @@ pub(crate) fn outlive_file_limit() {}
 pub(crate) fn private() -> Option<std::fs::Permissions> {
     None
 }
+
+/// What a failure of the system is told with: Unix's words, for the system's own are in the language of its
+/// user, in the middle of a line that is not. Nothing for what is rare.
+pub(crate) fn words(error: &io::Error) -> Option<&'static str> {
+    const SHARING_VIOLATION: i32 = 32;
+    const LOCK_VIOLATION: i32 = 33;
+    if let SHARING_VIOLATION | LOCK_VIOLATION = error.raw_os_error()? {
+        return Some("another program has it open");
+    }
+    Some(match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory",
+        io::ErrorKind::PermissionDenied => "permission denied",
+        io::ErrorKind::AlreadyExists => "file exists",
+        io::ErrorKind::NotADirectory => "not a directory",
+        io::ErrorKind::DirectoryNotEmpty => "directory not empty",
+        io::ErrorKind::ReadOnlyFilesystem => "read-only file system",
+        io::ErrorKind::StorageFull => "no space left on device",
+        io::ErrorKind::QuotaExceeded => "disk quota exceeded",
+        io::ErrorKind::InvalidFilename => "windows takes no such name",
+        _ => return None,
+    })
+}
+
+/// What to do about a file that one may not open, or a folder that one may not write to.
+pub(crate) const LOOK_AT_RIGHTS: &str = "see who may with icacls, of the file and of its folder";
+
+/// The command that makes a folder and those above it. In its place a slash begins an option.
+pub(crate) fn make_folder(folder: &std::path::Path) -> String {
+    format!("mkdir {}", folder.display()).replace('/', "\\")
+}

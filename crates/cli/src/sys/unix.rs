@@ -200,3 +200,16 @@ pub(crate) fn private() -> Option<std::fs::Permissions> {
     use std::os::unix::fs::PermissionsExt as _;
     Some(std::fs::Permissions::from_mode(0o600))
 }
+
+/// What a failure of the system is told with: the system's own words.
+pub(crate) fn words(_error: &io::Error) -> Option<&'static str> {
+    None
+}
+
+/// What to do about a file that one may not open, or a folder that one may not write to.
+pub(crate) const LOOK_AT_RIGHTS: &str = "see who may with ls -ld, of the file and of its folder";
+
+/// The command that makes a folder and those above it.
+pub(crate) fn make_folder(folder: &std::path::Path) -> String {
+    format!("mkdir -p {}", folder.display())
+}
