@@ -146,10 +146,10 @@ fn tests_for_windows(
     options: &Options,
     count: &mut Count,
 ) -> Result<bool> {
-    run::run(&mut lane.double)?;
+    run::run(&mut lane.examples)?;
     let mut all_ran = true;
-    for command in &mut lane.tests {
-        all_ran &= tests(command, options, &[], count)?;
+    for (command, harness) in &mut lane.tests {
+        all_ran &= tests(command, options, harness, count)?;
     }
     Ok(all_ran)
 }

@@ -22,15 +22,30 @@ const CRATES: &[&str] = &[
     "opengcs-cli",
 ];
 
-/// Those whose integration tests wine runs. Those of the library try its examples, with judges of Linux; a
-/// monitor stands on sockets of Unix; those of the program have not all passed under wine.
+/// Those whose integration tests wine runs. A monitor has none: it stands on sockets of Unix.
 const INTEGRATION: &[&str] = &[
     "opengcs-ext4",
     "opengcs-vhd",
     "opengcs-bridge",
     "opengcs-layer",
     "opengcs-machine",
+    "opengcs",
+    "opengcs-cli",
 ];
+
+/// The library's examples, which its tests run.
+const EXAMPLES: &[&str] = &[
+    "convert_layer",
+    "export_sandbox",
+    "plan_and_verify",
+    "run_program",
+    "scratch_and_overlay",
+    "squash_layers",
+];
+
+/// These tests start programs, under wine and beside it, and each of those is wine's one server's to serve,
+/// however many processors there are.
+const FEW_AT_ONCE: &[&str] = &["--test-threads=2"];
 
 /// Debian keeps wine out of `PATH` when only its 64-bit half is installed.
 const WINE: &[&str] = &["/usr/lib/wine/wine64", "/usr/bin/wine64"];
@@ -48,10 +63,11 @@ pub(crate) struct Lane {
     /// Wine's server, which stays between one test program and the next: a program that starts while its
     /// server is about to go fails.
     _server: Option<Server>,
-    /// Builds the double of Hyper-V's library, an example, which no `cargo test` of some tests does.
-    pub(crate) double: Command,
-    /// The `cargo test`s that wine runs.
-    pub(crate) tests: [Command; 2],
+    /// Builds what no `cargo test` of some tests does: the double of Hyper-V's library, which is an example,
+    /// and the library's examples.
+    pub(crate) examples: Command,
+    /// The `cargo test`s that wine runs, and what they are told beside the filter.
+    pub(crate) tests: [(Command, &'static [&'static str]); 2],
 }
 
 /// The host side's tests for Windows, where wine can run them.
@@ -68,15 +84,18 @@ pub(crate) fn lane() -> Result<Lane> {
         test.env("WINEDEBUG", "-all");
         test
     };
-    let mut double = run::cargo();
-    double.args(["build", "--quiet", "--target", TARGET]);
-    double.args(["--package", "opengcs-machine", "--example", "computecore"]);
+    let mut examples = run::cargo();
+    examples.args(["build", "--quiet", "--target", TARGET]);
+    packages(&mut examples, &["opengcs-machine", "opengcs"]);
+    for name in EXAMPLES.iter().chain(&["computecore"]) {
+        examples.args(["--example", name]);
+    }
     Ok(Lane {
         _server: Server::start(&wine, &prefix)?,
-        double,
+        examples,
         tests: [
-            test(&["--lib", "--bins"], CRATES),
-            test(&["--test", "it"], INTEGRATION),
+            (test(&["--lib", "--bins"], CRATES), &[]),
+            (test(&["--test", "it"], INTEGRATION), FEW_AT_ONCE),
         ],
     })
 }

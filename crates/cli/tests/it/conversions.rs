@@ -163,8 +163,11 @@ fn block_sizes_and_backslashes_are_chosen() {
     let mut header = tar::Header::new_ustar();
     header.set_size(0);
     header.set_mode(0o644);
-    tar.append_data(&mut header, "Files\\etc\\hosts", &[][..])
-        .unwrap();
+    // By hand, because the crate makes slashes of them on Windows.
+    let name = b"Files\\etc\\hosts";
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name);
+    header.set_cksum();
+    tar.append(&header, &[][..]).unwrap();
     place.write("windows.tar", &tar.into_inner().unwrap());
     for (option, name) in [
         (None, "Files\\etc\\hosts"),
@@ -403,7 +406,6 @@ fn a_verity_tree_is_printed_and_inspected() {
 }
 
 #[test]
-#[cfg_attr(windows, ignore = "devices of Linux")]
 fn what_is_no_tar_is_told_with_what_to_do() {
     let place = Place::new().with_layer();
     place.ok(&["tar2vhd", "-i", "layer.tar", "-o", "layer.vhdx"]);
@@ -413,11 +415,6 @@ fn what_is_no_tar_is_told_with_what_to_do() {
         place.fails(&["tar2vhd", "-i", disk, "-o", "b.vhd"], 1, &words);
     }
     place.fails(&["tar2vhd", "-i", "layer.tar"], 2, &["-o FILE"]);
-    place.fails(
-        &["tar2vhd", "-i", "/dev/zero", "-o", "b.vhd"],
-        1,
-        &["nothing but zeros"],
-    );
     place.fails(
         &[
             "tar2vhd",
@@ -435,8 +432,13 @@ fn what_is_no_tar_is_told_with_what_to_do() {
 
 #[test]
 #[cfg_attr(windows, ignore = "a shell and devices of Linux")]
-fn zeros_without_end_behind_a_tar_end() {
+fn zeros_without_end_are_no_tar_and_do_no_harm_behind_one() {
     let place = Place::new().with_layer();
+    place.fails(
+        &["tar2vhd", "-i", "/dev/zero", "-o", "b.vhd"],
+        1,
+        &["nothing but zeros"],
+    );
     let output = std::process::Command::new("sh")
         .arg("-c")
         .arg("cat layer.tar /dev/zero | \"$0\" tar2vhd -o endless.vhd")

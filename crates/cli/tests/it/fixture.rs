@@ -223,7 +223,7 @@ pub(crate) fn tar_names(bytes: &[u8]) -> Vec<String> {
     let mut names: Vec<_> = archive
         .entries()
         .unwrap()
-        .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+        .map(|entry| String::from_utf8_lossy(&entry.unwrap().path_bytes()).into_owned())
         .collect();
     names.sort();
     names

@@ -40,7 +40,11 @@ fn each_common_failure_says_what_to_do() {
         (&["tar2vhd", "-i", "layer.tar"], "-o layer.vhd"),
         (
             &["tar2vhd", "-i", "layer.tar", "-o", "gone/deep/b.vhd"],
-            "mkdir -p gone/deep",
+            if cfg!(windows) {
+                r"mkdir gone\deep"
+            } else {
+                "mkdir -p gone/deep"
+            },
         ),
         (&["vhd2tar", "layer.tar", "-o", "b.tar"], "opengcs tar2vhd"),
         (&["vhd2tar", "cut.tar", "-o", "b.tar"], "opengcs"),

@@ -1,13 +1,12 @@
-//! Starts the program without pipes, for a Windows that lacks those of the standard library: wine 8 does.
+//! What stands for `assert_cmd::Command` on a Windows without pipes.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{self, Output, Stdio};
-use std::time::{Duration, Instant};
 
-/// The program takes seconds, and this long on a host that has a lot to do.
-const PATIENCE: Duration = Duration::from_secs(300);
+#[path = "../../../../xtask/windows/program.rs"]
+mod files;
 
 /// As `assert_cmd::Command`, as far as the tests need it: what goes in and comes out lies in files.
 #[derive(Debug)]
@@ -41,14 +40,6 @@ impl Command {
         self
     }
 
-    pub(crate) fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(
-        &mut self,
-        all: impl IntoIterator<Item = (K, V)>,
-    ) -> &mut Self {
-        self.command.envs(all);
-        self
-    }
-
     pub(crate) fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
         self.command.env_remove(name);
         self
@@ -71,34 +62,15 @@ impl Command {
 
     pub(crate) fn output(&mut self) -> std::io::Result<Output> {
         let folder = tempfile::tempdir()?;
-        let [given, out, err] = ["stdin", "stdout", "stderr"].map(|name| folder.path().join(name));
         let stdin = match &self.stdin {
             Stdin::Nothing => Stdio::null(),
             Stdin::Bytes(bytes) => {
+                let given = folder.path().join("stdin");
                 fs::write(&given, bytes)?;
                 File::open(&given)?.into()
             }
             Stdin::File(path) => File::open(path)?.into(),
         };
-        self.command.stdin(stdin);
-        self.command.stdout(File::create(&out)?);
-        self.command.stderr(File::create(&err)?);
-        let mut child = self.command.spawn()?;
-        let started = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break status;
-            }
-            if started.elapsed() > PATIENCE {
-                child.kill()?;
-                panic!("{self:?} has not ended within {} s", PATIENCE.as_secs());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        Ok(Output {
-            status,
-            stdout: fs::read(&out)?,
-            stderr: fs::read(&err)?,
-        })
+        files::output(&mut self.command, stdin)
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::windows::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::fixture::{Place, e2fsck, said, tar, tar_names};
+use crate::fixture::{Place, e2fsck, tar, tar_names};
 
 /// `FILE_SHARE_READ`: others may read, and neither write nor rename.
 const READERS_ONLY: u32 = 1;
@@ -114,8 +114,8 @@ fn names_that_are_no_files_to_windows_are_told_in_one_line() {
         (r".\aux.tar.gz", device),
         ("COM1", device),
         ("lpt9.vhdx", device),
-        ("layer.vhd.", cut),
-        ("layer.vhd ", cut),
+        ("x.vhd.", cut),
+        ("x.vhd ", cut),
         ("layer.vhd:stream", character),
         ("what?.vhd", character),
         ("a\"b.vhd", character),
@@ -125,6 +125,12 @@ fn names_that_are_no_files_to_windows_are_told_in_one_line() {
         place.fails(&["vhd2tar", "layer.vhd", "-o", name], 1, &[name, why]);
         place.fails(&["scratch", name], 1, &[name, why]);
     }
+    // Without its dot it is the disk that is read.
+    place.fails(
+        &["vhd2tar", "layer.vhd", "-o", "layer.vhd."],
+        2,
+        &["over itself"],
+    );
     for arguments in [
         ["tar2vhd", "-i", "NUL", "-o", "x.vhd"],
         ["vhd2tar", "-i", "con.vhd", "-o", "x.tar"],
@@ -166,26 +172,12 @@ fn a_disk_that_another_program_writes_to_is_not_converted() {
 #[test]
 fn the_data_folder_is_found_without_its_variables() {
     let place = Place::new();
-    for (variables, folder) in [
-        (&[][..], r"C:\Program Files\Linux Containers"),
-        (
-            &[("ProgramFiles", r"C:\other programs")][..],
-            r"C:\other programs\Linux Containers",
-        ),
-    ] {
-        let mut command = place.opengcs(["run", "--", "true"]);
-        for name in ["OPENGCS_DATA_DIR", "ProgramFiles", "SystemDrive"] {
-            command.env_remove(name);
-        }
-        command.envs(variables.iter().copied());
-        let output = command.output().unwrap();
-        let said = said(&output);
-        assert!(!output.status.success(), "{said}");
-        assert!(said.contains(folder), "{said}");
-        assert!(
-            said.lines().skip(1).all(|line| line.starts_with("hint: ")),
-            "{said}"
-        );
-        assert!(!PathBuf::from(folder).exists());
+    let mut command = place.opengcs(["run", "--", "true"]);
+    // Wine 8 sets the second anew for every program, so that no other value of it can be tried this way.
+    for name in ["OPENGCS_DATA_DIR", "ProgramFiles", "SystemDrive"] {
+        command.env_remove(name);
     }
+    let folder = r"C:\Program Files\Linux Containers";
+    place.fails_as(&mut command, 125, &[folder, "bootx64.efi"]);
+    assert!(!Path::new(folder).exists());
 }

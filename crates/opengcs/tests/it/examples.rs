@@ -1,11 +1,14 @@
 //! The examples that need no VM, judged by e2fsck and GNU tar.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use opengcs::layer::{Format, TarToDiskOptions, tar_to_disk};
 use tempfile::TempDir;
+
+use crate::outside;
 
 /// `cargo test` builds the examples beside the tests' own folder; naming a single test program does not.
 fn example(name: &str) -> PathBuf {
@@ -15,7 +18,7 @@ fn example(name: &str) -> PathBuf {
         .nth(2)
         .unwrap()
         .join("examples")
-        .join(name);
+        .join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(
         program.is_file(),
         "{} is not built: cargo build -p opengcs --examples",
@@ -25,24 +28,34 @@ fn example(name: &str) -> PathBuf {
 }
 
 fn run(name: &str, folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(example(name))
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap()
+    let mut command = Command::new(example(name));
+    command.args(arguments).current_dir(folder);
+    outside::run(&mut command).unwrap()
 }
 
 /// What a judge prints, which must be content.
-fn judge(program: &str, folder: &Path, arguments: &[&str]) -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(folder)
-        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
-        .output()
+fn judge(program: &str, arguments: &[&OsStr]) -> String {
+    let output = outside::judge(program, arguments)
         .unwrap_or_else(|error| panic!("{program} is needed: {error}"));
     assert!(output.status.success(), "{program}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// `e2fsck -fn` on a fixed VHD, whose footer it does not mind.
+fn e2fsck(disk: &Path) {
+    judge("e2fsck", &["-fn".as_ref(), disk.as_ref()]);
+}
+
+/// GNU tar, making one of what lies in `folder`.
+fn tar(option: &str, tar: &Path, folder: &Path, names: &[&str]) {
+    let mut arguments: Vec<&OsStr> = vec![
+        option.as_ref(),
+        tar.as_ref(),
+        "-C".as_ref(),
+        folder.as_ref(),
+    ];
+    arguments.extend(names.iter().map(OsStr::new));
+    judge("tar", &arguments);
 }
 
 fn said(output: &Output) -> String {
@@ -56,10 +69,12 @@ fn a_layer_becomes_a_clean_disk_and_the_same_tar_again() {
     fs::create_dir_all(here.join("tree/folder")).unwrap();
     fs::write(here.join("tree/folder/hello"), "hello, layer\n").unwrap();
     fs::write(here.join("tree/large"), vec![7; 700_000]).unwrap();
-    judge(
-        "tar",
-        here,
-        &["-C", "tree", "-czf", "layer.tar.gz", "folder", "large"],
+    let tree = here.join("tree");
+    tar(
+        "-czf",
+        &here.join("layer.tar.gz"),
+        &tree,
+        &["folder", "large"],
     );
 
     let output = run(
@@ -74,14 +89,16 @@ fn a_layer_becomes_a_clean_disk_and_the_same_tar_again() {
         said(&output),
         format!("layer.vhd: {size} bytes\nback.tar: {back} bytes\n")
     );
-    judge("e2fsck", here, &["-fn", "layer.vhd"]);
-    fs::create_dir(here.join("again")).unwrap();
-    judge(
-        "tar",
-        here,
-        &["-C", "again", "--exclude=./lost+found", "-xf", "back.tar"],
+    e2fsck(&here.join("layer.vhd"));
+    let again = here.join("again");
+    fs::create_dir(&again).unwrap();
+    tar(
+        "-xf",
+        &here.join("back.tar"),
+        &again,
+        &["--exclude=./lost+found"],
     );
-    judge("diff", here, &["-r", "tree", "again"]);
+    judge("diff", &["-r".as_ref(), tree.as_ref(), again.as_ref()]);
 }
 
 #[test]
@@ -114,29 +131,32 @@ fn a_sandbox_is_exported_with_whiteouts_and_never_over_a_file() {
     fs::create_dir_all(here.join("tree/work")).unwrap();
     fs::write(here.join("tree/upper/folder/new"), "new\n").unwrap();
     fs::write(here.join("tree/upper/folder/.wh.gone"), "").unwrap();
-    judge(
-        "tar",
-        here,
-        &["-C", "tree", "-cf", "disk.tar", "upper", "work"],
+    tar(
+        "-cf",
+        &here.join("disk.tar"),
+        &here.join("tree"),
+        &["upper", "work"],
     );
     let options = TarToDiskOptions {
         format: Format::Vhdx,
         ..TarToDiskOptions::default()
     };
-    let tar = fs::File::open(here.join("disk.tar")).unwrap();
-    tar_to_disk(tar, &here.join("sandbox.vhdx"), &options).unwrap();
+    let input = fs::File::open(here.join("disk.tar")).unwrap();
+    tar_to_disk(input, &here.join("sandbox.vhdx"), &options).unwrap();
 
     let output = run("export_sandbox", here, &[".", "changes.tar"]);
     assert!(output.status.success(), "{output:?}");
     let size = fs::metadata(here.join("changes.tar")).unwrap().len();
     assert_eq!(said(&output), format!("changes.tar: {size} bytes\n"));
-    let listed = judge("tar", here, &["-tf", "changes.tar"]);
+    let changes = here.join("changes.tar");
+    let list = || judge("tar", &["-tf".as_ref(), changes.as_ref()]);
+    let listed = list();
     assert_eq!(listed, "./\nfolder/\nfolder/.wh.gone\nfolder/new\n");
 
     let again = run("export_sandbox", here, &[".", "changes.tar"]);
     assert_eq!(again.status.code(), Some(1), "{again:?}");
     assert!(said(&again).contains("AlreadyExists"), "{again:?}");
-    assert_eq!(judge("tar", here, &["-tf", "changes.tar"]), listed);
+    assert_eq!(list(), listed);
 }
 
 #[test]
@@ -163,11 +183,8 @@ fn a_tar_is_looked_through_and_its_disk_verified() {
     let here = place.path();
     fs::create_dir_all(here.join("tree/folder")).unwrap();
     fs::write(here.join("tree/folder/hello"), "hello, layer\n").unwrap();
-    judge(
-        "tar",
-        here,
-        &["cf", "layer.tar", "-C", "tree", "folder/hello"],
-    );
+    let tree = here.join("tree");
+    tar("-cf", &here.join("layer.tar"), &tree, &["folder/hello"]);
     let output = run(
         "plan_and_verify",
         here,
@@ -181,8 +198,9 @@ fn a_tar_is_looked_through_and_its_disk_verified() {
     ] {
         assert!(text.contains(line), "{text}");
     }
-    judge("e2fsck", here, &["-fn", "layer.vhd"]);
-    let sum = judge("sha256sum", here, &["layer.vhd"]);
+    let disk = here.join("layer.vhd");
+    e2fsck(&disk);
+    let sum = judge("sha256sum", &[disk.as_ref()]);
     let receipt = fs::read_to_string(here.join("layer.json")).unwrap();
     assert!(
         receipt.contains(sum.split(' ').next().unwrap()),
@@ -192,15 +210,11 @@ fn a_tar_is_looked_through_and_its_disk_verified() {
     fs::write(here.join("tree/next"), "a layer above\n").unwrap();
     fs::create_dir(here.join("tree/above")).unwrap();
     fs::write(here.join("tree/above/.wh.nothing"), "").unwrap();
-    judge(
-        "tar",
-        here,
-        &["cf", "next.tar", "-C", "tree", "next", "above"],
-    );
+    tar("-cf", &here.join("next.tar"), &tree, &["next", "above"]);
     let output = run("squash_layers", here, &["all.vhd", "layer.vhd", "next.tar"]);
     let text = said(&output);
     assert!(output.status.success(), "{text}");
     // `folder`, `folder/hello`, `next` and `above`.
     assert!(text.contains("4 entries"), "{text}");
-    judge("e2fsck", here, &["-fn", "all.vhd"]);
+    e2fsck(&here.join("all.vhd"));
 }

@@ -9,3 +9,8 @@
 
 mod examples;
 mod names;
+mod outside;
+#[cfg(windows)]
+mod sys;
+#[cfg(windows)]
+mod windows;
