@@ -196,7 +196,10 @@ impl Drop for NewFile {
     fn drop(&mut self) {
         if let Some(temporary) = self.temporary.take() {
             // There is nobody left to tell, and the name says whose it was.
-            let _ = fs::remove_file(temporary);
+            if fs::remove_file(&temporary).is_err() {
+                sys::make_removable(&self.file);
+                let _ = fs::remove_file(temporary);
+            }
         }
     }
 }

@@ -87,6 +87,23 @@ pub(super) fn is_open_elsewhere(_path: &Path) -> bool {
     false
 }
 
+/// Lets a file be removed that nobody may write to, as the copy of such a file is.
+#[cfg(windows)]
+pub(super) fn make_removable(file: &File) {
+    let Ok(found) = file.metadata() else { return };
+    let mut permissions = found.permissions();
+    #[allow(
+        clippy::permissions_set_readonly_false,
+        reason = "here it is an attribute of the file, and gives nobody a right"
+    )]
+    permissions.set_readonly(false);
+    let _ = file.set_permissions(permissions);
+}
+
+/// Lets a file be removed that nobody may write to: that is its folder's to say.
+#[cfg(not(windows))]
+pub(super) fn make_removable(_file: &File) {}
+
 /// Gives a private file the mode that a new file usually has.
 #[cfg(unix)]
 pub(super) fn set_usual_mode(file: &File) -> io::Result<()> {

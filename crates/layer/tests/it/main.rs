@@ -16,26 +16,28 @@ mod details;
 mod determinism;
 mod disks;
 mod faults;
-#[cfg(unix)]
+#[cfg(unix)] // Folders of files with owners, modes, devices and links.
 mod folders;
-#[cfg(unix)]
+#[cfg(unix)] // Programs of Unix make these tars of such folders.
 mod foreign_tars;
 mod forge;
 mod fuzz_inputs;
 mod golden;
 mod judge;
 mod listing;
-#[cfg(target_os = "linux")]
+#[cfg(target_os = "linux")] // QEMU's locks; `windows` has those of Windows.
 mod locks;
 mod plan;
 mod publication;
 mod publish;
-#[cfg(unix)]
 mod receipt;
-#[cfg(target_os = "linux")]
+#[cfg(target_os = "linux")] // Holes and loop devices of Linux.
 mod reclaim;
 mod round_trip;
 mod scratch;
 mod squash;
 #[cfg(unix)]
+// The trees are the same on every system; the program's tests have `veritysetup` judge one of Windows.
 mod verity;
+#[cfg(windows)]
+mod windows;

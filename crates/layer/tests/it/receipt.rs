@@ -2,16 +2,15 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::Command;
 
 use opengcs_layer::{Control, ErrorKind, Receipt, TarToDiskOptions, tar_to_disk, verify_image};
 
 use crate::forge::Tar;
+use crate::judge;
 
 fn sha256(path: &Path) -> String {
-    let output = Command::new("sha256sum").arg(path).output().unwrap();
-    assert!(output.status.success());
-    let said = String::from_utf8(output.stdout).unwrap();
+    let said = judge::succeed("sha256sum", &[path.to_str().unwrap()]);
+    let said = String::from_utf8(said).unwrap();
     format!("sha256:{}", &said.trim_start_matches('\\')[..64])
 }
 
@@ -86,6 +85,8 @@ fn receipts_of_other_forms_and_lengths_are_refused() {
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     let error = Receipt::parse(br#"{"receipt": 7}"#).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    let error = Receipt::read(Path::new("/dev/zero")).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    if cfg!(unix) {
+        let error = Receipt::read(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
 }
