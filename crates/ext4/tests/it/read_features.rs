@@ -7,7 +7,7 @@ use std::path::Path;
 use opengcs_ext4::{ErrorKind, Reader, Segment, SegmentKind};
 
 use crate::journal::blocks;
-use crate::read_tools::{Scratch, noise, run, tree, tree_of_image};
+use crate::read_tools::{Scratch, assert_same, noise, run, tree, tree_of_image};
 
 /// A file's bytes as `debugfs` finds them.
 fn dump(scratch: &Scratch, image: &Path, name: &str) -> Vec<u8> {
@@ -299,4 +299,44 @@ fn an_inline_file_that_is_all_hole_reads_as_zeros() {
     let mut bytes = vec![1; 5 << 20];
     assert_eq!(reader.read_at(&file, 0, &mut bytes).unwrap(), 5 << 20);
     assert!(bytes.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn orphans_are_in_no_folder_and_a_file_ends_where_it_was_being_cut() {
+    let scratch = Scratch::new();
+    let source = scratch.path("source");
+    fs::create_dir_all(&source).unwrap();
+    for (number, name) in (1..).zip(["gone", "cut", "stays"]) {
+        fs::write(source.join(name), noise(number, 50_000)).unwrap();
+    }
+    for options in ["-t ext4 -b 1024", "-t ext3 -b 1024"] {
+        let image = scratch.make(options, "8M", Some(&source));
+        let reader = Reader::open(File::open(&image).unwrap()).unwrap();
+        let root = reader.inode(reader.root()).unwrap();
+        let entries = reader.read_dir(&root).unwrap();
+        let number = |name: &[u8]| {
+            let entry = entries.iter().find(|entry| entry.name == name);
+            entry.unwrap().inode
+        };
+        let (gone, cut) = (number(b"gone"), number(b"cut"));
+        // What a kernel leaves that dies with a file open that has no name, and within a truncation:
+        // a list of them, linked by their times of deletion.
+        let commands = [
+            "unlink gone".to_owned(),
+            format!("sif <{gone}> links_count 0"),
+            format!("sif <{gone}> dtime @{cut}"),
+            format!("sif <{cut}> dtime @0"),
+            format!("sif <{cut}> size 10001"),
+            format!("ssv last_orphan {gone}"),
+        ];
+        scratch.debugfs(&image, &commands);
+        let found = tree_of_image(&image);
+        assert!(!found.contains_key(&b"/gone"[..]));
+        assert!(found[&b"/cut"[..]].content == noise(2, 50_000)[..10_001]);
+        let said = run("e2fsck", &["-fy", image.to_str().unwrap()], &[0, 1]);
+        for what in ["Clearing orphaned", "Truncating orphaned"] {
+            assert!(said.contains(what), "{options}: {said}");
+        }
+        assert_same(options, &tree_of_image(&image), &found);
+    }
 }
