@@ -49,6 +49,12 @@ impl<R: BufRead> Decoder<R> {
     pub(super) fn take_global(&mut self, records: &[u8], offset: u64) -> Result<()> {
         for record in Records::new(records) {
             let (key, value) = record.map_err(|_| bad_record().with_offset(offset))?;
+            if key.starts_with(b"GNU.sparse.") {
+                return Err(Error::unsupported(
+                    "a global header says that all files are sparse, which no tool means",
+                )
+                .with_offset(offset));
+            }
             if value.is_empty() {
                 self.global.remove(key);
             } else {
@@ -80,11 +86,16 @@ impl<R: BufRead> Decoder<R> {
         }
         let mut values = Values::default();
         for (key, value) in &self.global {
-            values.take(key, value, true)?;
+            values.take(key, value)?;
         }
+        let of_all = std::mem::take(&mut values.xattrs);
         for record in Records::new(&extensions.records) {
             let (key, value) = record.map_err(|_| bad_record())?;
-            values.take(key, value, false)?;
+            values.take(key, value)?;
+        }
+        // One attribute has several forms, so that a later one does not always replace it.
+        for (name, value) in of_all {
+            values.xattrs.entry(name).or_insert(value);
         }
         let stored = match values.size {
             Some(size) => size,

@@ -32,7 +32,7 @@ pub(super) struct Values {
 }
 
 impl Values {
-    pub(super) fn take(&mut self, key: &[u8], value: &[u8], global: bool) -> Result<()> {
+    pub(super) fn take(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let bad = || {
             let key = String::from_utf8_lossy(key).into_owned();
             Error::corrupt(format!(
@@ -78,9 +78,7 @@ impl Values {
                     let value = pax::base64(value).ok_or_else(bad)?;
                     // The plain form of the same attribute, where both are there, is the safer one.
                     self.xattrs.entry(name).or_insert(value);
-                } else if let Some(name) = key.strip_prefix(b"GNU.sparse.")
-                    && !global
-                {
+                } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.take(name, value).ok_or_else(bad)?;
                 }
             }

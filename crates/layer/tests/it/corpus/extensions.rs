@@ -72,6 +72,34 @@ pub(super) fn extensions() -> Vec<Case> {
             Tree(&["a u7:8", "b u9:8", "c u7:0"]),
         ),
         (
+            "an entry's own attribute in another form than the one for all",
+            Tar::new()
+                .pax(
+                    b'g',
+                    &[("SCHILY.xattr.user.a", b"1"), ("SCHILY.xattr.user.b", b"1")],
+                )
+                .pax(b'x', &[("LIBARCHIVE.xattr.user.a", b"Mg")])
+                .file("a", "")
+                .file("b", "")
+                .end(),
+            Tree(&["a {user.a=2} {user.b=1}", "b {user.a=1} {user.b=1}"]),
+        ),
+        (
+            "global header that makes all files sparse",
+            Tar::new()
+                .pax(
+                    b'g',
+                    &[
+                        ("GNU.sparse.major", b"1"),
+                        ("GNU.sparse.minor", b"0"),
+                        ("GNU.sparse.realsize", b"10"),
+                    ],
+                )
+                .file("a", "1\n0\n3\n")
+                .end(),
+            Error(UNSUPPORTED, &["at byte 0", "sparse"]),
+        ),
+        (
             "global header alone, as git archive writes it",
             Tar::new().pax(b'g', &[("comment", b"0123")]).end(),
             Tree(&[]),
