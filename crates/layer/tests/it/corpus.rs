@@ -154,6 +154,20 @@ fn hard_links_join_or_are_refused() {
     check(&hard_links::hard_links(), &options());
 }
 
+/// Apart from the others, for it is large.
+#[test]
+fn more_hard_links_than_ext4_counts_are_refused() {
+    let link = |tar: Tar, number: u32| tar.hardlink(format!("{number}"), "a");
+    let tar = (0..65_000).fold(Tar::new().file("a", "1"), link);
+    let error = tar_to_ext4(&tar.end()[..], Vec::new(), &options()).unwrap_err();
+    assert_eq!(error.kind(), UNSUPPORTED);
+    let line = error.to_string();
+    assert!(
+        line.contains("\"64999\"") && line.contains("65000 hard links"),
+        "{line}"
+    );
+}
+
 #[test]
 fn whiteouts_become_overlayfs_ones() {
     check(&whiteouts::whiteouts(), &options());
