@@ -61,6 +61,7 @@ pub(crate) const TEST: &[Tool] = &[
     tool("git", "git"),
     tool("pax", "pax"),
     tool("python3", "python3"),
+    tool("kill", "procps"),
 ];
 
 /// What the benchmarks of disks are held against, and the judge of what they make.

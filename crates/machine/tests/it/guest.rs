@@ -56,6 +56,21 @@ fn find(dir: &Path, name: &str) -> Option<PathBuf> {
     None
 }
 
+/// A module as the kernel loads it, however the distribution has compressed it.
+fn module(modules: &Path, name: &str) -> Option<Vec<u8>> {
+    if let Some(path) = find(modules, &format!("{name}.ko")) {
+        return Some(fs::read(path).unwrap());
+    }
+    [("xz", "xz"), ("zst", "zstd"), ("gz", "gzip")]
+        .iter()
+        .find_map(|(extension, program)| {
+            let path = find(modules, &format!("{name}.ko.{extension}"))?;
+            let output = Command::new(program).arg("-dc").arg(path).output().unwrap();
+            assert!(output.status.success(), "{program}: {output:?}");
+            Some(output.stdout)
+        })
+}
+
 /// The peer as a static program: for musl, or else for glibc.
 fn peer() -> PathBuf {
     let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peer");
@@ -139,9 +154,9 @@ fn initrd() -> &'static Path {
             "crc64-rocksoft" => BEFORE_SD.iter().chain([name]).collect::<Vec<_>>(),
             _ => vec![name],
         }) {
-            if let Some(path) = find(&modules, &format!("{name}.ko")) {
+            if let Some(module) = module(&modules, name) {
                 let inside = format!("modules/{name}.ko");
-                archive.entry(&inside, 0o100_644, &fs::read(path).unwrap());
+                archive.entry(&inside, 0o100_644, &module);
                 load.push_str(&format!("/{inside}\n"));
             }
         }
