@@ -48,6 +48,18 @@ impl Context {
         }
     }
 
+    /// Does work that can be given up at any moment: a signal ends it at once. For what is asked of a
+    /// monitor, which clears up behind clients that go.
+    pub(crate) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            () = self.stop.told() => Err(Stopped.into()),
+        }
+    }
+
     /// Runs work that blocks on a thread of its own, and waits for it.
     ///
     /// When a signal comes, the work is expected to notice by [`Stop::flag`] and to clean up; if it

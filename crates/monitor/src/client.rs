@@ -9,7 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::folder::{Ended, Folders, Found};
+use crate::folder::{Ended, Folders, Found, named};
 use crate::monitor::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::name::Name;
 use crate::proto;
@@ -19,6 +19,9 @@ use crate::proto::stop_response::How;
 use crate::sys;
 
 mod exec;
+mod pulse;
+
+use pulse::Pulse;
 
 pub use exec::{Event, Exec, ExecControl, ExecInput};
 
@@ -26,11 +29,12 @@ pub use exec::{Event, Exec, ExecControl, ExecInput};
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A connection to the monitor of a VM.
+/// A connection to the monitor of a VM. Whatever is asked over it ends in [`ErrorKind::Silent`] when the
+/// monitor does not answer at all for some seconds, as one that was stopped.
 #[derive(Debug, Clone)]
 pub struct Client {
-    name: Name,
     inner: MonitorClient<Channel>,
+    pulse: Pulse,
 }
 
 /// A VM that was looked for by its name.
@@ -67,7 +71,7 @@ impl Client {
     /// There is no such VM.
     pub async fn look_for(folders: &Folders, name: &Name) -> Result<Looked> {
         for _ in 0..TRIES {
-            match folders.find(name)? {
+            match named(name, folders.look().await?)? {
                 Found::Ended(record, folder) => return Ok(Looked::Ended(record, folder)),
                 Found::Living(_, folder) => {
                     if let Some(client) = Self::dial(name, &folder).await? {
@@ -78,10 +82,7 @@ impl Client {
             // It is about to listen, or about to go.
             tokio::time::sleep(PAUSE).await;
         }
-        Err(Error::new(
-            ErrorKind::Timeout,
-            format!("the monitor of the VM {name} does not answer"),
-        ))
+        Err(pulse::silent(name, None))
     }
 
     /// Connects to the monitor of a VM's folder; `None`: nobody listens there.
@@ -89,14 +90,25 @@ impl Client {
     /// # Errors
     /// The socket is there and cannot be used.
     pub async fn dial(name: &Name, folder: &Path) -> Result<Option<Self>> {
+        Self::dial_with(name, folder, pulse::PATIENCE).await
+    }
+
+    async fn dial_with(name: &Name, folder: &Path, patience: Duration) -> Result<Option<Self>> {
         use std::io::ErrorKind as Io;
         let socket = match sys::connect(folder).await {
             Ok(socket) => socket,
-            Err(error) if matches!(error.kind(), Io::NotFound | Io::ConnectionRefused) => {
+            // The last: more wait already than there is room for.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    Io::NotFound | Io::ConnectionRefused | Io::WouldBlock
+                ) =>
+            {
                 return Ok(None);
             }
             Err(error) => return Err(Error::io("connect to the monitor in", folder, &error)),
         };
+        let monitor = sys::peer(&socket);
         let mut socket = Some(socket);
         // The one connection that there is; when it breaks, the monitor has gone.
         let connector = service_fn(move |_| {
@@ -114,16 +126,23 @@ impl Client {
         let Ok(channel) = channel else {
             return Ok(None);
         };
+        let inner = MonitorClient::new(channel);
         Ok(Some(Self {
-            name: name.clone(),
-            inner: MonitorClient::new(channel),
+            pulse: Pulse::begin(name.clone(), monitor, inner.clone(), patience),
+            inner,
         }))
     }
 
     /// The VM's name.
     #[must_use]
     pub fn name(&self) -> &Name {
-        &self.name
+        self.pulse.name()
+    }
+
+    /// The monitor's process, where it is known.
+    #[must_use]
+    pub fn monitor(&self) -> Option<u32> {
+        self.pulse.monitor()
     }
 
     /// What the VM is and has now.
@@ -131,8 +150,8 @@ impl Client {
     /// # Errors
     /// The monitor has gone.
     pub async fn inspect(&mut self) -> Result<proto::Vm> {
-        let answer = self.inner.inspect(proto::InspectRequest {}).await?;
-        Ok(answer.into_inner())
+        let answer = self.inner.inspect(proto::InspectRequest {});
+        Ok(self.pulse.guard(answer).await?.into_inner())
     }
 
     /// Ends the VM: the guest is asked, and killed after `grace`. Returns when its name is free.
@@ -141,8 +160,8 @@ impl Client {
     /// The monitor was killed meanwhile.
     pub async fn stop(&mut self, grace: Duration) -> Result<How> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        let answer = self.inner.stop(proto::StopRequest { grace_ms }).await?;
-        Ok(answer.into_inner().how())
+        let answer = self.inner.stop(proto::StopRequest { grace_ms });
+        Ok(self.pulse.guard(answer).await?.into_inner().how())
     }
 
     /// Adds a disk.
@@ -150,7 +169,8 @@ impl Client {
     /// # Errors
     /// What hinders it.
     pub async fn add_disk(&mut self, disk: proto::AddDiskRequest) -> Result<proto::Disk> {
-        Ok(self.inner.add_disk(disk).await?.into_inner())
+        let added = self.inner.add_disk(disk);
+        Ok(self.pulse.guard(added).await?.into_inner())
     }
 
     /// Removes a disk, by its place in the guest or its absolute path on the host; `as_said` is what
@@ -167,7 +187,8 @@ impl Client {
             place_or_file,
             as_said,
         };
-        Ok(self.inner.remove_disk(request).await?.into_inner())
+        let removed = self.inner.remove_disk(request);
+        Ok(self.pulse.guard(removed).await?.into_inner())
     }
 
     /// Starts a process.
@@ -175,7 +196,7 @@ impl Client {
     /// # Errors
     /// It cannot be started: why.
     pub async fn exec(&mut self, start: proto::ExecStart) -> Result<Exec> {
-        Exec::start(self.inner.clone(), start).await
+        Exec::start(self.inner.clone(), self.pulse.clone(), start).await
     }
 
     /// The VM's logs, and with `follow` what they get until it ends.
@@ -191,7 +212,9 @@ impl Client {
             sources: sources.iter().map(|source| (*source).into()).collect(),
             follow,
         };
-        Ok(Pieces(self.inner.logs(request).await?.into_inner()))
+        let answer = self.inner.logs(request);
+        let pieces = self.pulse.guard(answer).await?.into_inner();
+        Ok(Pieces::new(pieces, &self.pulse))
     }
 
     /// What the VM uses: once, or again after each `every`.
@@ -201,8 +224,9 @@ impl Client {
     pub async fn stats(&mut self, every: Option<Duration>) -> Result<Pieces<proto::StatsResponse>> {
         let every = every.unwrap_or_default().as_millis();
         let every_ms = u64::try_from(every).unwrap_or(u64::MAX);
-        let answer = self.inner.stats(proto::StatsRequest { every_ms }).await?;
-        Ok(Pieces(answer.into_inner()))
+        let answer = self.inner.stats(proto::StatsRequest { every_ms });
+        let pieces = self.pulse.guard(answer).await?.into_inner();
+        Ok(Pieces::new(pieces, &self.pulse))
     }
 
     /// Everything that is known of the VM, as text.
@@ -210,8 +234,9 @@ impl Client {
     /// # Errors
     /// The monitor has gone.
     pub async fn debug(&mut self) -> Result<Vec<u8>> {
-        let answer = self.inner.debug(proto::DebugRequest {}).await?;
-        let (mut pieces, mut text) = (Pieces(answer.into_inner()), Vec::new());
+        let answer = self.inner.debug(proto::DebugRequest {});
+        let pieces = self.pulse.guard(answer).await?.into_inner();
+        let (mut pieces, mut text) = (Pieces::new(pieces, &self.pulse), Vec::new());
         while let Some(piece) = pieces.next().await? {
             text.extend_from_slice(&piece.text);
         }
@@ -221,14 +246,22 @@ impl Client {
 
 /// An answer in pieces.
 #[derive(Debug)]
-pub struct Pieces<T>(Streaming<T>);
+pub struct Pieces<T> {
+    pieces: Streaming<T>,
+    pulse: Pulse,
+}
 
 impl<T> Pieces<T> {
+    fn new(pieces: Streaming<T>, pulse: &Pulse) -> Self {
+        let pulse = pulse.clone();
+        Self { pieces, pulse }
+    }
+
     /// The next; `None` after the last.
     ///
     /// # Errors
     /// The monitor has gone, or says why it cannot go on.
     pub async fn next(&mut self) -> Result<Option<T>> {
-        Ok(self.0.message().await?)
+        self.pulse.guard(self.pieces.message()).await
     }
 }

@@ -32,6 +32,8 @@ pub enum ErrorKind {
     NotYet,
     /// Nothing moved for too long.
     Timeout,
+    /// The monitor does not answer, though it is there.
+    Silent,
     /// The guest's agent would not.
     Refused,
     /// It cannot be done here.
@@ -139,7 +141,7 @@ impl From<Error> for Status {
             ErrorKind::InUse => (Kind::InUse, Code::FailedPrecondition),
             ErrorKind::Ended => (Kind::Ended, Code::Aborted),
             ErrorKind::NotYet => (Kind::NotYet, Code::FailedPrecondition),
-            ErrorKind::Timeout => (Kind::Timeout, Code::DeadlineExceeded),
+            ErrorKind::Timeout | ErrorKind::Silent => (Kind::Timeout, Code::DeadlineExceeded),
             ErrorKind::Refused => (Kind::Refused, Code::FailedPrecondition),
             ErrorKind::Unsupported => (Kind::Unsupported, Code::Unimplemented),
             ErrorKind::Other => (Kind::Unspecified, Code::Unknown),

@@ -25,6 +25,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
 use crate::sys::{self, Lock};
 
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;
+
 /// How long another may hold the lock of all: it takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
@@ -107,11 +111,45 @@ impl Folders {
     /// # Errors
     /// There is none, or the folder of all cannot be read.
     pub fn find(&self, name: &Name) -> Result<Found> {
-        let found = self.list()?.into_iter().find(|found| found.name() == name);
-        found.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("there is no VM {name}"))
-                .hint("`opengcs vm ls` lists those that there are")
-        })
+        named(name, self.list()?)
+    }
+
+    /// The VM of this name, killed by force with its monitor, which need not answer: SIGKILL, after which
+    /// nothing is left of them. What the guest had not written to its disks is lost. False: there was none.
+    ///
+    /// # Errors
+    /// The monitor's process is not known, or does not end.
+    pub async fn kill(&self, name: &Name) -> Result<bool> {
+        let folder = match named(name, self.look().await?) {
+            Ok(Found::Living(_, folder)) => folder,
+            Ok(Found::Ended(..)) | Err(_) => return Ok(false),
+        };
+        sys::kill_listener(&folder)
+            .await
+            .map_err(|error| Error::io("end the monitor in", &folder, &error))?;
+        let mut waited = Duration::ZERO;
+        // The lock goes with the process, and what it leaves goes with a look.
+        while let Ok(Found::Living(..)) = named(name, self.look().await?) {
+            if waited > PATIENCE {
+                let what =
+                    format!("the monitor of the VM {name} was killed, and has not ended yet");
+                return Err(Error::new(ErrorKind::Timeout, what));
+            }
+            tokio::time::sleep(PAUSE).await;
+            waited += PAUSE;
+        }
+        Ok(true)
+    }
+
+    /// Every VM, as [`Folders::list`], without holding up the caller's thread while another process has the
+    /// folder.
+    ///
+    /// # Errors
+    /// As for [`Folders::list`].
+    pub async fn look(&self) -> Result<Vec<Found>> {
+        let folders = self.clone();
+        let looked = tokio::task::spawn_blocking(move || folders.list()).await;
+        looked.map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?
     }
 
     /// Takes a name for a new VM, and makes its folder. What a VM that has ended has left there goes.
@@ -243,6 +281,15 @@ impl Folders {
     }
 }
 
+/// The one of this name.
+pub(crate) fn named(name: &Name, all: Vec<Found>) -> Result<Found> {
+    let found = all.into_iter().find(|found| found.name() == name);
+    found.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("there is no VM {name}"))
+            .hint("`opengcs vm ls` lists those that there are")
+    })
+}
+
 impl Found {
     /// Its name.
     #[must_use]
@@ -319,125 +366,4 @@ fn write_record(folder: &Path, record: &Ended) -> std::io::Result<()> {
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-#[cfg(target_os = "linux")]
-mod tests {
-    use super::*;
-
-    fn folders() -> (tempfile::TempDir, Folders) {
-        let parent = tempfile::tempdir().unwrap();
-        let environment = Environment::fixed([("XDG_RUNTIME_DIR", parent.path())]);
-        let folders = Folders::of(&environment).unwrap();
-        (parent, folders)
-    }
-
-    fn name(text: &str) -> Name {
-        text.parse().unwrap()
-    }
-
-    fn ended(text: &str, ended_ms: u64) -> Ended {
-        Ended {
-            name: name(text),
-            started_ms: 1,
-            ended_ms,
-            reason: "the guest powered off".into(),
-            bundle: None,
-        }
-    }
-
-    #[test]
-    fn a_name_is_held_once_and_free_again_afterwards() {
-        let (_parent, folders) = folders();
-        assert_eq!(folders.list().unwrap(), []);
-        let claim = folders.claim(&name("a")).unwrap();
-        let error = folders.claim(&name("a")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InUse);
-        let living = Found::Living(name("a"), folders.path().join("a"));
-        assert_eq!(folders.list().unwrap(), [living]);
-        assert_eq!(
-            folders.forget(&name("a")).unwrap_err().kind(),
-            ErrorKind::InUse
-        );
-        claim.release(None).unwrap();
-        assert_eq!(folders.list().unwrap(), []);
-        assert_eq!(
-            folders.find(&name("a")).unwrap_err().kind(),
-            ErrorKind::NotFound
-        );
-        folders.claim(&name("a")).unwrap();
-    }
-
-    #[test]
-    fn of_starts_at_once_one_gets_the_name() {
-        let (_parent, folders) = folders();
-        for _ in 0..20 {
-            let outcomes: Vec<_> = std::thread::scope(|scope| {
-                let one = || {
-                    folders.list().unwrap();
-                    folders.claim(&name("a"))
-                };
-                let threads: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
-                threads
-                    .into_iter()
-                    .map(|thread| thread.join().unwrap())
-                    .collect()
-            });
-            let held: Vec<_> = outcomes.into_iter().flatten().collect();
-            assert_eq!(held.len(), 1);
-        }
-    }
-
-    #[test]
-    fn what_a_killed_monitor_left_goes_and_what_was_recorded_stays() {
-        let (_parent, folders) = folders();
-        // Dropped without a word, as by SIGKILL.
-        let killed = folders.claim(&name("killed")).unwrap();
-        std::fs::write(killed.path().join("console.log"), "x").unwrap();
-        drop(killed);
-        let died = folders.claim(&name("died")).unwrap();
-        let path = died.path().to_owned();
-        std::fs::write(path.join("console.log"), "panic").unwrap();
-        let _listener = std::os::unix::net::UnixListener::bind(path.join("monitor.sock")).unwrap();
-        died.release(Some(&ended("died", 5))).unwrap();
-
-        let found = folders.list().unwrap();
-        assert_eq!(found, [Found::Ended(ended("died", 5), path.clone())]);
-        assert!(!folders.path().join("killed").exists());
-        assert!(path.join("console.log").exists() && !path.join("monitor.sock").exists());
-
-        let again = folders.claim(&name("died")).unwrap();
-        assert!(!path.join("console.log").exists());
-        drop(again);
-        folders.forget(&name("died")).unwrap();
-        assert_eq!(folders.list().unwrap(), []);
-    }
-
-    #[test]
-    fn only_the_newest_dead_are_remembered() {
-        let (_parent, folders) = folders();
-        for number in 0..=REMEMBERED as u64 {
-            let text = format!("vm{number}");
-            let claim = folders.claim(&name(&text)).unwrap();
-            claim.release(Some(&ended(&text, number))).unwrap();
-        }
-        let found = folders.list().unwrap();
-        assert_eq!(found.len(), REMEMBERED);
-        assert!(found.iter().all(|found| found.name() != &name("vm0")));
-    }
-
-    #[test]
-    fn strangers_in_the_folder_are_left_alone() {
-        let (parent, folders) = folders();
-        folders.claim(&name("a")).unwrap().release(None).unwrap();
-        let target = parent.path().join("target");
-        std::fs::create_dir(&target).unwrap();
-        std::os::unix::fs::symlink(&target, folders.path().join("link")).unwrap();
-        std::fs::write(folders.path().join("file"), "x").unwrap();
-        std::fs::create_dir(folders.path().join(".hidden")).unwrap();
-        assert_eq!(folders.list().unwrap(), []);
-        assert!(folders.claim(&name("link")).is_err() && folders.claim(&name("file")).is_err());
-        assert!(target.exists() && folders.path().join(".hidden").exists());
-    }
 }

@@ -3,7 +3,11 @@
 //! ```text
 //!   starter ──► one line of JSON: what to start ──► monitor's stdin    (its end: the starter has gone)
 //!   starter ◄── one line of JSON: up, or why not ◄── monitor's stdout
+//!   starter ──► keep ──────────────────────────────► monitor's stdin    (from here on it is alone)
 //! ```
+//!
+//! The VM stays if, and only if, its starter says `keep`. So whoever is interrupted in the moment in which
+//! the VM comes up has either a VM and a success, or neither.
 
 use std::io::{self, BufRead as _, Write as _};
 use std::process::Stdio;
@@ -12,7 +16,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{ChildStdout, Command};
+use tokio::process::Command;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +25,9 @@ use crate::sys;
 /// How long a monitor that is no longer wanted may take to say that it has cleared up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What has a VM go on that is up.
+const KEEP: &str = "keep\n";
+
 #[derive(Serialize, Deserialize)]
 enum Report {
     Up,
@@ -28,10 +35,11 @@ enum Report {
 }
 
 /// Runs `monitor`, which is to call [`order`] and [`report`], and returns when its VM is up. When `stop`
-/// ends first, the start is given up.
+/// ends first, the start is given up, also that of a VM which has just come up.
 ///
 /// # Errors
-/// Why the VM did not come up: the monitor's words. Nothing is left of it then.
+/// Why the VM did not come up: the monitor's words. Nothing is left of it then, or will be as soon as the
+/// monitor has cleared up.
 pub async fn launch(
     mut monitor: Command,
     order: &impl Serialize,
@@ -61,20 +69,27 @@ pub async fn launch(
     };
     // A monitor that has ended already says why, or its exit code does.
     let _ = stdin.write_all(&line).await;
-    let answer = read_report(stdout);
-    tokio::pin!(answer);
+    let mut reports = BufReader::new(stdout).lines();
     let report = tokio::select! {
-        report = &mut answer => report,
+        // Whoever wants to stop is not given a VM in the same moment.
+        biased;
         () = stop => {
             drop(stdin);
-            let _ = tokio::time::timeout(PATIENCE, answer).await;
+            // It tells that it has given up, or just ends if it had told that the VM is up.
+            let cleared = async {
+                while let Some(Report::Up) = read_report(&mut reports).await {}
+            };
+            if tokio::time::timeout(PATIENCE, cleared).await.is_err() {
+                tracing::warn!("the monitor was told to give up, and still clears up");
+            }
             return Err(Error::new(ErrorKind::Ended, "the start was given up"));
         }
+        report = read_report(&mut reports) => report,
     };
     match report {
-        Some(Report::Up) => Ok(()),
+        Some(Report::Up) if stdin.write_all(KEEP.as_bytes()).await.is_ok() => Ok(()),
         Some(Report::Failed(error)) => Err(error),
-        None => {
+        Some(Report::Up) | None => {
             let status = child
                 .wait()
                 .await
@@ -85,33 +100,48 @@ pub async fn launch(
     }
 }
 
-async fn read_report(stdout: ChildStdout) -> Option<Report> {
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).await.ok()?;
+async fn read_report(
+    reports: &mut tokio::io::Lines<impl tokio::io::AsyncBufRead + Unpin>,
+) -> Option<Report> {
+    let line = reports.next_line().await.ok()??;
     serde_json::from_str(&line).ok()
 }
 
-/// Reads from stdin what is to be started, and tells by the receiver's end when the starter has gone.
+/// Whoever has started this monitor.
+#[derive(Debug)]
+pub struct Starter {
+    keep: oneshot::Receiver<()>,
+}
+
+impl Starter {
+    /// Whether the VM is to go on: the starter says so when it was told that the VM is up, and is left
+    /// then. False when it has gone.
+    pub async fn takes_over(self) -> bool {
+        let kept = self.keep.await.is_ok();
+        if kept && let Err(error) = sys::leave_starter() {
+            tracing::warn!(%error, "the streams of the starter stay open");
+        }
+        kept
+    }
+}
+
+/// Reads from stdin what is to be started; the [`Starter`] says later whether it is to go on.
 ///
 /// # Errors
 /// Nobody says it: this process was not started by [`launch`].
-pub async fn order<T: DeserializeOwned>() -> Result<(T, oneshot::Receiver<()>)> {
+pub async fn order<T: DeserializeOwned>() -> Result<(T, Starter)> {
     let (tell, told) = oneshot::channel();
-    let (stay, gone) = oneshot::channel();
+    let (say, keep) = oneshot::channel();
     // A thread of its own: it waits for as long as the starter lives.
     std::thread::spawn(move || {
         let mut stdin = io::stdin().lock();
         let mut line = String::new();
         let read = stdin.read_line(&mut line).map(|_| line);
         let _ = tell.send(read);
-        let mut rest = Vec::new();
-        while stdin
-            .read_until(b'\n', &mut rest)
-            .is_ok_and(|count| count > 0)
-        {
-            rest.clear();
+        let mut word = String::new();
+        if stdin.read_line(&mut word).is_ok() && word == KEEP {
+            let _ = say.send(());
         }
-        drop(stay);
     });
     let line = told.await.ok().and_then(io::Result::ok).unwrap_or_default();
     let order = serde_json::from_str(&line).map_err(|_| {
@@ -121,10 +151,10 @@ pub async fn order<T: DeserializeOwned>() -> Result<(T, oneshot::Receiver<()>)> 
         )
         .hint("`opengcs vm start` starts monitors")
     })?;
-    Ok((order, gone))
+    Ok((order, Starter { keep }))
 }
 
-/// Tells the starter how the start went, and leaves it if the VM is up.
+/// Tells the starter how the start went.
 pub fn report(outcome: std::result::Result<(), &Error>) {
     let up = outcome.is_ok();
     let report = match outcome {
@@ -138,7 +168,44 @@ pub fn report(outcome: std::result::Result<(), &Error>) {
         .and_then(|()| stdout.write_all(b"\n"))
         .and_then(|()| stdout.flush());
     tracing::debug!(?told, up, "the starter was told");
-    if up && let Err(error) = sys::leave_starter() {
-        tracing::warn!(%error, "the streams of the starter stay open");
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    /// A monitor whose VM comes up at once, and which writes what it is told then into `word`.
+    fn monitor(word: &std::path::Path) -> Command {
+        let mut shell = Command::new("sh");
+        let script = r#"read -r order; echo '"Up"'; cat > "$0.new"; mv "$0.new" "$0""#;
+        shell.args(["-c", script]).arg(word);
+        shell
+    }
+
+    async fn read(word: &std::path::Path) -> String {
+        while !word.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        std::fs::read_to_string(word).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_vm_that_is_up_is_kept_by_its_starter_or_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let word = folder.path().join("kept");
+        launch(monitor(&word), &1, std::future::pending())
+            .await
+            .unwrap();
+        assert_eq!(read(&word).await, KEEP);
+
+        // Both at once: the monitor says that the VM is up, and its starter is told to stop.
+        let word = folder.path().join("given-up");
+        let error = launch(monitor(&word), &1, std::future::ready(()))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Ended);
+        // The monitor had ended when that was told.
+        assert_eq!(std::fs::read_to_string(&word).unwrap(), "");
     }
 }

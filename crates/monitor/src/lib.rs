@@ -47,7 +47,7 @@ pub mod vm;
 pub use client::{Client, Event, Exec, ExecControl, ExecInput, Looked, Pieces};
 pub use error::{Error, ErrorKind, Result};
 pub use folder::{Claim, Ended, Folders, Found, now_ms};
-pub use launch::{launch, order, report};
+pub use launch::{Starter, launch, order, report};
 pub use log::begin as begin_log;
 pub use logs::{Follow, as_sections};
 pub use monitor::{Outcome, Surroundings, begin_session, hold};

@@ -1,9 +1,9 @@
 //! The life of a monitor: it starts a VM, answers its clients, and clears up when the VM has ended.
 //!
 //! ```text
-//!   claim the name ─► serve ─► start the VM ─► report ─► leave the starter ─► wait ─► release ─► answer
-//!                                   │                                          ▲
-//!                                   └ fails, or the starter goes: report, release
+//!   claim the name ─► serve ─► start the VM ─► report ─► be taken over ─► wait ─► stop ─► release ─► answer
+//!                                   │                         └ the starter goes ──┘
+//!                                   └ fails, or the starter goes: release, report
 //! ```
 
 use std::path::PathBuf;
@@ -41,11 +41,11 @@ pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
 pub(crate) const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// What a monitor is told by its surroundings.
-pub struct Surroundings<Stop, Gone> {
+pub struct Surroundings<Stop, Taken> {
     /// Ends when this process is asked to end.
     pub stop: Stop,
-    /// Ends when whoever waits for the VM to come up has gone.
-    pub gone: Gone,
+    /// Whether whoever waits for the VM to come up takes it over when it has; false when they have gone.
+    pub taken: Taken,
     /// Where the record of a VM that dies goes.
     pub bundles: Option<PathBuf>,
 }
@@ -67,7 +67,7 @@ pub enum Outcome {
 pub async fn hold(
     claim: Claim,
     mut config: Config,
-    surroundings: Surroundings<impl Future<Output = ()>, impl Future<Output = ()>>,
+    surroundings: Surroundings<impl Future<Output = ()>, impl Future<Output = bool>>,
     report: impl FnOnce(std::result::Result<(), &Error>),
 ) -> Result<Outcome> {
     let folder = claim.path().to_owned();
@@ -87,15 +87,15 @@ async fn hold_this(
     claim: Claim,
     facts: Facts,
     start: impl Future<Output = Result<Arc<dyn Vm>>>,
-    surroundings: Surroundings<impl Future<Output = ()>, impl Future<Output = ()>>,
+    surroundings: Surroundings<impl Future<Output = ()>, impl Future<Output = bool>>,
     report: impl FnOnce(std::result::Result<(), &Error>),
 ) -> Result<Outcome> {
     let Surroundings {
         stop,
-        gone,
+        taken,
         bundles,
     } = surroundings;
-    tokio::pin!(stop);
+    tokio::pin!(stop, taken);
     let started_ms = facts.started_ms;
     let (phase, seen) = watch::channel(Phase::Starting);
     let (orders, mut ordered) = mpsc::channel(8);
@@ -110,12 +110,25 @@ async fn hold_this(
             return Err(error);
         }
     };
-    let up = bring_up(start, &mut ordered, &mut stop, gone).await;
+    let up = bring_up(start, &mut ordered, &mut stop, &mut taken).await;
     let (outcome, answers, how) = match up {
         Ok(vm) => {
             phase.send_replace(Phase::Running(Arc::clone(&vm)));
             report(Ok(()));
-            let end = until_the_end(&vm, &phase, &mut ordered, &mut stop).await;
+            // A starter that goes in this moment wanted no VM, and nobody else knows of it.
+            let unwanted = async {
+                if taken.await {
+                    std::future::pending::<()>().await;
+                }
+                tracing::info!("whoever asked for the VM has gone without taking it over");
+            };
+            let stop = async {
+                tokio::select! {
+                    () = stop => {}
+                    () = unwanted => {}
+                }
+            };
+            let end = until_the_end(&vm, &phase, &mut ordered, stop).await;
             phase.send_replace(Phase::Ended);
             let died = end.died.map(|reason| {
                 tracing::warn!(%reason, "the VM has ended by itself");
@@ -165,7 +178,7 @@ async fn bring_up(
     start: impl Future<Output = Result<Arc<dyn Vm>>>,
     ordered: &mut mpsc::Receiver<StopOrder>,
     stop: impl Future<Output = ()>,
-    gone: impl Future<Output = ()>,
+    taken: impl Future<Output = bool>,
 ) -> std::result::Result<Arc<dyn Vm>, (Error, Vec<StopOrder>)> {
     let given_up =
         |why: &str| Error::new(ErrorKind::Ended, format!("the start was given up: {why}"));
@@ -175,7 +188,7 @@ async fn bring_up(
             Err((given_up("the VM was stopped before it was up"), vec![order]))
         }
         () = stop => Err((given_up("the monitor was asked to end"), Vec::new())),
-        () = gone => Err((given_up("whoever asked for it has gone"), Vec::new())),
+        _ = taken => Err((given_up("whoever asked for it has gone"), Vec::new())),
     }
 }
 

@@ -7,8 +7,8 @@ mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
     Listener, Lock, Socket, begin_session, connect, host_use, inherit_nothing, is_at,
-    is_own_folder, leave_starter, lock_folder, log_to, make_private, remove_socket, runtime_folder,
-    supported,
+    is_own_folder, kill_listener, leave_starter, lock_folder, log_to, make_private, peer,
+    remove_socket, runtime_folder, supported,
 };
 
 #[cfg(not(target_os = "linux"))]
@@ -16,6 +16,6 @@ mod other;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use other::{
     Listener, Lock, Socket, begin_session, connect, host_use, inherit_nothing, is_at,
-    is_own_folder, leave_starter, lock_folder, log_to, make_private, remove_socket, runtime_folder,
-    supported,
+    is_own_folder, kill_listener, leave_starter, lock_folder, log_to, make_private, peer,
+    remove_socket, runtime_folder, supported,
 };

@@ -15,7 +15,6 @@ use crate::context::Context;
 use crate::output;
 use crate::progress::Progress;
 use crate::report::Json;
-use crate::signals::Stopped;
 use crate::sys;
 
 /// Put everything that is known of a VM into one file: console, logs, processes, mounts
@@ -52,13 +51,13 @@ impl Debug {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
         let folders = Folders::of(&context.environment)?;
         let progress = Progress::spinner(context, "looking into the VM");
-        let text = match Client::look_for(&folders, &self.name).await? {
-            Looked::Living(mut client) => tokio::select! {
-                text = client.debug() => text?,
-                () = context.stop.told() => return Err(Stopped.into()),
-            },
-            Looked::Ended(record, folder) => last_words(&record, &folder).into_bytes(),
+        let text = async {
+            Ok(match Client::look_for(&folders, &self.name).await? {
+                Looked::Living(mut client) => client.debug().await?,
+                Looked::Ended(record, folder) => last_words(&record, &folder).into_bytes(),
+            })
         };
+        let text = context.unless_stopped(text).await?;
         drop(progress);
         let file = match &self.output {
             Some(file) if file == Path::new("-") => {

@@ -12,7 +12,6 @@ use crate::failure::Failure;
 use crate::output;
 use crate::progress::Progress;
 use crate::report::{self, Json};
-use crate::signals::Stopped;
 use crate::size::Size;
 
 /// Add disks to a VM while it runs, list them, and take them away
@@ -113,11 +112,14 @@ struct List {
 
 impl Disk {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
-        match self.what {
-            What::Add(command) => command.run(context).await,
-            What::Rm(command) => command.run(context).await,
-            What::Ls(command) => command.run(context).await,
-        }
+        let done = async {
+            match self.what {
+                What::Add(command) => command.run(context).await,
+                What::Rm(command) => command.run(context).await,
+                What::Ls(command) => command.run(context).await,
+            }
+        };
+        context.unless_stopped(done).await
     }
 }
 
@@ -135,10 +137,7 @@ impl Add {
             verity_root: self.verity.unwrap_or_default(),
         };
         let progress = Progress::spinner(context, "adding the disk");
-        let added = tokio::select! {
-            added = client.add_disk(request) => added?,
-            () = context.stop.told() => return Err(Stopped.into()),
-        };
+        let added = client.add_disk(request).await?;
         drop(progress);
         let disk = view::Disk::from(added);
         let how = if disk.mounted { "at" } else { "its device is" };
@@ -158,10 +157,7 @@ impl Remove {
         let mut client = connect(&self.name, context).await?;
         let said = text(&self.what)?;
         let progress = Progress::spinner(context, "removing the disk");
-        let removed = tokio::select! {
-            removed = client.remove_disk(absolute(&self.what)?, said) => removed?,
-            () = context.stop.told() => return Err(Stopped.into()),
-        };
+        let removed = client.remove_disk(absolute(&self.what)?, said).await?;
         drop(progress);
         let disk = view::Disk::from(removed);
         let line = format!("{} is free", disk.file);

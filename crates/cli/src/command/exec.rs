@@ -14,7 +14,6 @@ use crate::context::Context;
 use crate::detach_keys::DetachKeys;
 use crate::failure::Code;
 use crate::output;
-use crate::signals::Stopped;
 use crate::stdio;
 use crate::sys::{OtherSignals, Resized, Terminal};
 
@@ -63,16 +62,15 @@ impl Exec {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
         let folders = Folders::of(&context.environment)?;
         let start = self.start()?;
-        let mut client = Client::connect(&folders, &self.name).await?;
-        let started = tokio::select! {
-            started = client.exec(start) => started,
-            () = context.stop.told() => return Err(Stopped.into()),
+        let started = async {
+            let mut client = Client::connect(&folders, &self.name).await?;
+            client.exec(start).await.map_err(|error| {
+                let not_found = error.kind() == ErrorKind::NotFound;
+                let code = process_options::failure_code(not_found, &error.to_string());
+                anyhow::Error::new(error).context(Code(code))
+            })
         };
-        let process = started.map_err(|error| {
-            let not_found = error.kind() == ErrorKind::NotFound;
-            let code = process_options::failure_code(not_found, &error.to_string());
-            anyhow::Error::new(error).context(Code(code))
-        })?;
+        let process = context.unless_stopped(started).await?;
         let id = process.id();
         if self.detach {
             output::print(format_args!("{id}"))?;

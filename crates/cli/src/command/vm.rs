@@ -49,13 +49,14 @@ enum What {
 impl Vm {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
         match self.what {
+            // These two clear up themselves when they are to stop.
             What::Start(command) => command.run(context).await,
-            What::Stop(command) => command.run(context).await,
-            What::Ls(command) => command.run(context).await,
-            What::Inspect(command) => command.run(context).await,
-            What::Logs(command) => command.run(context).await,
-            What::Stats(command) => command.run(context).await,
             What::Monitor(command) => command.run(context).await,
+            What::Stop(command) => context.unless_stopped(command.run(context)).await,
+            What::Ls(command) => context.unless_stopped(command.run(context)).await,
+            What::Inspect(command) => context.unless_stopped(command.run(context)).await,
+            What::Logs(command) => context.unless_stopped(command.run(context)).await,
+            What::Stats(command) => context.unless_stopped(command.run(context)).await,
         }
     }
 }

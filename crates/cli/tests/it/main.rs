@@ -26,6 +26,8 @@ mod run;
 mod scratch;
 #[cfg(unix)]
 mod signals;
+#[cfg(target_os = "linux")]
+mod silent;
 mod snapshots;
 mod squash;
 #[cfg(unix)]

@@ -6,12 +6,12 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use crate::fixture::{Place, kernel, said};
 
 /// A place with a runtime folder.
-struct Runtime {
-    place: Place,
+pub(crate) struct Runtime {
+    pub(crate) place: Place,
 }
 
 impl Runtime {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Place::new();
         let mut private = fs::DirBuilder::new();
         private.mode(0o700).create(place.path("run")).unwrap();
@@ -24,7 +24,7 @@ impl Runtime {
         command
     }
 
-    fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.opengcs(arguments).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
         String::from_utf8(output.stdout).unwrap()
@@ -37,7 +37,7 @@ impl Runtime {
 }
 
 /// What a monitor has left that died with its VM.
-fn dead(runtime: &Runtime, name: &str) {
+pub(crate) fn dead(runtime: &Runtime, name: &str) {
     let all = runtime.place.path("run").join("opengcs");
     let folder = all.join(name);
     let mut private = fs::DirBuilder::new();

@@ -7,6 +7,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use super::Pulse;
 use crate::error::{Error, ErrorKind, Result};
 use crate::proto::monitor_client::MonitorClient;
 use crate::proto::{self, exec_request, exec_response};
@@ -45,11 +46,13 @@ pub struct ExecInput {
 pub struct ExecControl {
     id: u32,
     client: MonitorClient<Channel>,
+    pulse: Pulse,
 }
 
 impl Exec {
     pub(super) async fn start(
         mut client: MonitorClient<Channel>,
+        pulse: Pulse,
         start: proto::ExecStart,
     ) -> Result<Self> {
         let has_input = start.stdin;
@@ -57,9 +60,10 @@ impl Exec {
         let first = exec_request::What::Start(start);
         // There is room for the first.
         let _ = requests.try_send(request(first));
-        let mut responses = client.exec(ReceiverStream::new(sent)).await?.into_inner();
-        let first = responses
-            .message()
+        let answer = client.exec(ReceiverStream::new(sent));
+        let mut responses = pulse.guard(answer).await?.into_inner();
+        let first = pulse
+            .guard(responses.message())
             .await?
             .and_then(|response| response.what);
         let Some(exec_response::What::Started(id)) = first else {
@@ -69,7 +73,7 @@ impl Exec {
             id,
             responses,
             input: has_input.then_some(ExecInput { requests }),
-            control: ExecControl { id, client },
+            control: ExecControl { id, client, pulse },
         })
     }
 
@@ -95,7 +99,7 @@ impl Exec {
     /// # Errors
     /// The VM has ended, or its monitor has.
     pub async fn next(&mut self) -> Result<Event> {
-        let response = self.responses.message().await?;
+        let response = self.control.pulse.guard(self.responses.message()).await?;
         match response.and_then(|response| response.what) {
             Some(exec_response::What::Stdout(bytes)) => Ok(Event::Stdout(bytes)),
             Some(exec_response::What::Stderr(bytes)) => Ok(Event::Stderr(bytes)),
@@ -127,7 +131,8 @@ impl ExecControl {
             process: self.id,
             signal: signal.number(),
         };
-        self.client.clone().signal(request).await?;
+        let mut client = self.client.clone();
+        self.pulse.guard(client.signal(request)).await?;
         Ok(())
     }
 
@@ -141,7 +146,8 @@ impl ExecControl {
             rows: rows.into(),
             columns: columns.into(),
         };
-        self.client.clone().resize(request).await?;
+        let mut client = self.client.clone();
+        self.pulse.guard(client.resize(request)).await?;
         Ok(())
     }
 
@@ -151,7 +157,8 @@ impl ExecControl {
     /// It has ended.
     pub async fn detach(&self) -> Result<()> {
         let request = proto::DetachRequest { process: self.id };
-        self.client.clone().detach(request).await?;
+        let mut client = self.client.clone();
+        self.pulse.guard(client.detach(request)).await?;
         Ok(())
     }
 }

@@ -24,6 +24,7 @@ struct Held {
     /// Lets the VM come up.
     up: Arc<Notify>,
     stop: Option<oneshot::Sender<()>>,
+    /// The starter: it takes the VM over, or goes.
     starter: Option<oneshot::Sender<()>>,
     reported: Arc<Mutex<Option<std::result::Result<(), Error>>>>,
     outcome: JoinHandle<Result<Outcome>>,
@@ -61,10 +62,10 @@ impl Held {
             }
         };
         let (stop, stopped) = oneshot::channel();
-        let (starter, gone) = oneshot::channel();
+        let (starter, taken) = oneshot::channel();
         let surroundings = Surroundings {
             stop: ended(stopped),
-            gone: ended(gone),
+            taken: async { taken.await.is_ok() },
             bundles: Some(parent.path().to_owned()),
         };
         let reported = Arc::new(Mutex::new(None));
@@ -88,6 +89,13 @@ impl Held {
     }
 
     async fn running() -> (Self, Client) {
+        let (mut held, client) = Self::up().await;
+        held.starter.take().unwrap().send(()).unwrap();
+        (held, client)
+    }
+
+    /// One whose VM has come up, and whose starter has not said yet that it takes it over.
+    async fn up() -> (Self, Client) {
         let held = Self::starting();
         held.up.notify_one();
         let mut client = held.client().await;
@@ -251,6 +259,15 @@ async fn a_starter_that_goes_gives_the_start_up() {
     let reported = Arc::clone(&held.reported);
     held.outcome.await.unwrap().unwrap_err();
     assert!(reported.lock().unwrap().take().unwrap().is_err());
+    assert_eq!(held.folders.list().unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_its_starter_does_not_take_over_is_stopped() {
+    let (mut held, _client) = Held::up().await;
+    drop(held.starter.take());
+    assert_eq!(held.outcome.await.unwrap().unwrap(), Outcome::Stopped);
+    assert_eq!(held.vm.graces(), [USUAL_GRACE]);
     assert_eq!(held.folders.list().unwrap(), []);
 }
 

@@ -142,6 +142,26 @@ pub(crate) async fn connect(folder: &Path) -> io::Result<Socket> {
     UnixStream::connect(socket_in(&open)).await
 }
 
+/// The process that listens at the other end of a connection.
+pub(crate) fn peer(socket: &Socket) -> Option<u32> {
+    let process = socket.peer_cred().ok()?.pid()?;
+    u32::try_from(process).ok().filter(|process| *process > 0)
+}
+
+/// Kills the process that listens in a folder, and no other that may have its number meanwhile.
+pub(crate) async fn kill_listener(folder: &Path) -> io::Result<()> {
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    let unknown = || io::Error::other("its process cannot be told from here");
+    let listener = peer(&connect(folder).await?).ok_or_else(unknown)?;
+    let pid = i32::try_from(listener).ok().and_then(Pid::from_raw);
+    let process = pidfd_open(pid.ok_or_else(unknown)?, PidfdFlags::empty())?;
+    // Whoever listens now was there when the process was opened.
+    if peer(&connect(folder).await?) != Some(listener) {
+        return Err(unknown());
+    }
+    Ok(pidfd_send_signal(&process, Signal::KILL)?)
+}
+
 /// Has programs that are started from now on inherit no open file but stdin, stdout and stderr. What the
 /// shell of a script has open (a lock, a pipe that somebody reads to its end) must not live on in a monitor.
 pub(crate) fn inherit_nothing() {

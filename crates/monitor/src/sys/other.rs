@@ -84,6 +84,17 @@ pub(crate) async fn connect(_folder: &Path) -> io::Result<Socket> {
 }
 
 /// Not here.
+pub(crate) fn peer(_socket: &Socket) -> Option<u32> {
+    None
+}
+
+/// Not here.
+#[allow(clippy::unused_async, reason = "it waits elsewhere")]
+pub(crate) async fn kill_listener(_folder: &Path) -> io::Result<()> {
+    none()
+}
+
+/// Not here.
 pub(crate) fn inherit_nothing() {}
 
 /// Not here.

@@ -9,7 +9,6 @@ use opengcs_monitor::{Client, Folders, Follow, Looked, Name};
 
 use crate::context::Context;
 use crate::output;
-use crate::signals::Stopped;
 
 /// Bytes read at once of a VM that has ended.
 const PIECE: usize = 64 << 10;
@@ -63,12 +62,7 @@ impl Logs {
         match Client::look_for(&folders, &self.name).await? {
             Looked::Living(mut client) => {
                 let mut pieces = client.logs(&sources, self.follow).await?;
-                loop {
-                    let piece = tokio::select! {
-                        piece = pieces.next() => piece?,
-                        () = context.stop.told() => return Err(Stopped.into()),
-                    };
-                    let Some(piece) = piece else { break };
+                while let Some(piece) = pieces.next().await? {
                     lines.print(piece.source(), &piece.data)?;
                 }
             }

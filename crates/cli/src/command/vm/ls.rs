@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use opengcs_monitor::{Client, Folders, Found, Name};
 
@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// List the VMs that `opengcs vm start` has started
 ///
 /// VMs that have ended by themselves are listed too, with the reason, until their name is started again or
-/// stopped; of such the ten newest are kept. What killed monitors have left is cleared away.
+/// stopped; of such the ten newest are kept. What killed monitors have left is cleared away. A VM is silent
+/// when its monitor does not answer within seconds.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -36,11 +37,18 @@ impl Ls {
     pub(super) async fn run(self, context: &Context) -> Result<u8> {
         let folders = Folders::of(&context.environment)?;
         let mut all = Vec::new();
-        for found in folders.list()? {
-            match found {
-                Found::Ended(record, folder) => all.push(Vm::ended(record, folder)),
-                Found::Living(name, folder) => all.extend(ask(&name, folder).await),
-            }
+        // All are asked at once: those that do not answer take no longer together than one.
+        let mut asked = Vec::new();
+        for found in folders.look().await? {
+            asked.push(tokio::spawn(async move {
+                match found {
+                    Found::Ended(record, folder) => Some(Vm::ended(record, folder)),
+                    Found::Living(name, folder) => ask(&name, folder).await,
+                }
+            }));
+        }
+        for one in asked {
+            all.extend(one.await.context("this is a fault in opengcs")?);
         }
         if self.json.json {
             output::json(&all)?;
@@ -57,17 +65,15 @@ impl Ls {
 
 /// What a monitor says of its VM; nothing of one that has just gone.
 async fn ask(name: &Name, folder: PathBuf) -> Option<Vm> {
-    let asked = async {
-        let mut client = Client::dial(name, &folder).await?;
-        match &mut client {
-            Some(client) => client.inspect().await.map(Some),
-            None => Ok(None),
-        }
+    let silent = |monitor| Some(Vm::silent(name.as_str(), folder.clone(), monitor));
+    let mut client = match tokio::time::timeout(PATIENCE, Client::dial(name, &folder)).await {
+        Ok(Ok(Some(client))) => client,
+        Ok(Ok(None)) if !folder.exists() => return None,
+        _ => return silent(None),
     };
-    match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Ok(Some(vm))) => Some(Vm::living(vm, folder)),
-        Ok(Ok(None)) if !folder.exists() => None,
-        _ => Some(Vm::silent(name.as_str(), folder)),
+    match tokio::time::timeout(PATIENCE, client.inspect()).await {
+        Ok(Ok(vm)) => Some(Vm::living(vm, folder)),
+        _ => silent(client.monitor()),
     }
 }
 
@@ -87,7 +93,10 @@ fn print(all: &[Vm]) -> Result<()> {
         };
         let note = match (&vm.reason, vm.state) {
             (Some(reason), _) => reason.clone(),
-            (None, "silent") => "its monitor does not answer".to_owned(),
+            (None, "silent") => match vm.monitor_pid {
+                Some(process) => format!("its monitor, process {process}, does not answer"),
+                None => "its monitor does not answer".to_owned(),
+            },
             _ => String::new(),
         };
         table.add_row([

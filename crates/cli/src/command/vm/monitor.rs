@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use opengcs::Config;
-use opengcs_monitor::{Claim, Error, ErrorKind, Folders, Name, Surroundings};
+use opengcs_monitor::{Claim, Error, ErrorKind, Folders, Name, Starter, Surroundings};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
 use crate::command::vm_options::VmOptions;
 use crate::context::Context;
@@ -35,7 +34,7 @@ impl Monitor {
         reason = "the name is for those who list processes"
     )]
     pub(super) async fn run(self, context: &Context) -> Result<u8> {
-        let (order, gone): (Order, oneshot::Receiver<()>) = opengcs_monitor::order().await?;
+        let (order, starter): (Order, Starter) = opengcs_monitor::order().await?;
         let (claim, config) = match prepare(&order, context) {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -46,9 +45,7 @@ impl Monitor {
         tracing::info!(name = %order.name, "the monitor begins");
         let surroundings = Surroundings {
             stop: context.stop.told(),
-            gone: async {
-                let _ = gone.await;
-            },
+            taken: starter.takes_over(),
             bundles: config.bundle_dir.clone(),
         };
         let held = opengcs_monitor::hold(claim, config, surroundings, opengcs_monitor::report);

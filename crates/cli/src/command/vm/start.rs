@@ -11,7 +11,6 @@ use crate::command::vm_options::VmOptions;
 use crate::context::Context;
 use crate::progress::Progress;
 use crate::report::Json;
-use crate::signals::Stopped;
 
 /// Start a VM that goes on when this command has ended
 ///
@@ -52,9 +51,8 @@ impl Start {
         let progress = Progress::spinner(context, "starting a VM");
         let launched = opengcs_monitor::launch(monitor, &order, context.stop.told()).await;
         drop(progress);
-        if context.stop.signal().is_some() {
-            return Err(Stopped.into());
-        }
+        // A signal before the VM was kept has given it up, and is told as such; after that it came too
+        // late, for the VM is up.
         launched?;
         let mut client = Client::connect(&folders, &self.name).await?;
         let vm = client.inspect().await?;

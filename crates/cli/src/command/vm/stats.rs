@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::output;
 use crate::report::Json;
-use crate::signals::Stopped;
 use crate::size::Size;
 
 /// Show what a VM uses, on the host and inside
@@ -94,11 +93,9 @@ impl Stats {
         }
         let mut before = None;
         loop {
-            let told = tokio::select! {
-                told = all.next() => told?,
-                () = context.stop.told() => return Err(Stopped.into()),
+            let Some(told) = all.next().await? else {
+                return Ok(0);
             };
-            let Some(told) = told else { return Ok(0) };
             let now = Use::from(told);
             if !self.json.json {
                 output::print(format_args!("{}", line(&now, before.as_ref())))?;

@@ -109,8 +109,9 @@ impl Vm {
     }
 
     /// One whose monitor does not answer.
-    pub(crate) fn silent(name: &str, folder: PathBuf) -> Self {
+    pub(crate) fn silent(name: &str, folder: PathBuf, monitor_pid: Option<u32>) -> Self {
         Self {
+            monitor_pid,
             name: name.to_owned(),
             state: "silent",
             folder,
