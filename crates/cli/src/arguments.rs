@@ -30,7 +30,8 @@ Sizes are bytes, or a number with K, M, G or T in binary units: 20G is 20 × 102
 
 Exit codes:
   0              done
-  1              failed; doctor: no VM can be started; verify: it is not as the receipt says
+  1              failed; doctor: no VM can be started; verify: it is not as the receipt says;
+                 tar2vhd --plan: the tar would be refused
   2              the command line makes no sense
   125            run, exec: opengcs itself failed
   126, 127       run, exec: the program cannot be run, or is not in the VM
@@ -48,16 +49,22 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// Options that every command has.
+/// What the help of each command calls the options that all have: they come after its own.
+const HEADING: &str = "Common options";
+
+/// Options that every command has, before its name or after it.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
+    /// Print the result as JSON on stdout, and what happens before it as JSON lines on stderr
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub(crate) json: bool,
     /// Say more about what is done, on stderr: -v for steps, -vv for details, -vvv for everything
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = HEADING)]
     pub(crate) verbose: u8,
     /// Show no progress, no warnings and no closing line, only results and errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = HEADING)]
     pub(crate) quiet: bool,
     /// The form of what -v shows; by default text, with --json json
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = HEADING)]
     pub(crate) log_format: Option<LogFormat>,
 }

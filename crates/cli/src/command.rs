@@ -26,7 +26,7 @@ use clap::Subcommand;
 use opengcs::Config;
 
 use crate::context::Context;
-use crate::failure;
+use crate::failure::{self, Failure};
 use crate::output;
 
 /// The commands.
@@ -57,6 +57,9 @@ pub(crate) enum Command {
 impl Command {
     /// Does it. The number is the exit code.
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
+        if context.json && matches!(self, Self::Completions(_) | Self::Man(_)) {
+            return Err(Failure::usage("--json: this is text for a shell or for man").into());
+        }
         match self {
             Self::Tar2Vhd(command) => command.run(context).await,
             Self::Vhd2Tar(command) => command.run(context).await,

@@ -24,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) quiet: bool,
     /// How much is said of what is done.
     pub(crate) verbose: u8,
+    /// Whether results are shown for programs.
+    pub(crate) json: bool,
     /// Where work that takes time is shown as it goes.
     pub(crate) shown: Shown,
 }
@@ -36,6 +38,7 @@ impl Context {
             stop: Stop::watch(),
             quiet: common.quiet,
             verbose: common.verbose,
+            json: common.json,
             shown: if common.quiet {
                 Shown::Nowhere
             } else if events::on() {

@@ -43,7 +43,7 @@ impl Input {
             (file, "stdin".to_owned())
         } else {
             let name = path.display().to_string();
-            let file = match File::open(path) {
+            let file = match sys::open_to_read(path) {
                 // Windows opens no folder as a file, and says only that access is denied.
                 Err(_) if path.is_dir() => return Err(is_folder(&name).into()),
                 file => file.with_context(|| format!("cannot open {name}"))?,
@@ -103,7 +103,10 @@ impl Read for Input {
                 return Err(io::Error::other(Stopped));
             }
             if !self.endless || sys::wait_readable(&self.file, LOOK)? {
-                let count = self.file.read(buffer)?;
+                let count = match self.file.read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    result => result?,
+                };
                 self.read
                     .fetch_add(u64::try_from(count).unwrap_or_default(), Ordering::Relaxed);
                 return Ok(count);

@@ -68,12 +68,7 @@ fn main() -> ExitCode {
 fn parse() -> Result<Arguments, clap::Error> {
     let mut command = Arguments::command();
     let found = command.try_get_matches_from_mut(std::env::args_os())?;
-    let mut last = &found;
-    while let Some((_, below)) = last.subcommand() {
-        last = below;
-    }
-    // Not every command has it.
-    if let Ok(Some(true)) = last.try_get_one("json") {
+    if found.get_flag("json") {
         events::begin();
     }
     Arguments::from_arg_matches(&found).map_err(|error| error.format(&mut command))

@@ -43,6 +43,25 @@ pub(crate) fn data(stop: Arc<AtomicBool>) -> Result<Output<Data>> {
     Ok(Output(Data { file, stop }))
 }
 
+/// A device or a pipe that the user named, for a stream of bytes. A pipe's reader is waited for, until the
+/// process is told to stop.
+pub(crate) fn data_to(path: &Path, stop: Arc<AtomicBool>) -> Result<Data> {
+    while !stop.load(Ordering::Acquire) {
+        let opened =
+            sys::open_to_write(path).with_context(|| format!("cannot open {}", path.display()))?;
+        if let Some(file) = opened {
+            return Ok(Data { file, stop });
+        }
+        std::thread::sleep(LOOK);
+    }
+    Err(Stopped.into())
+}
+
+/// Whether it is there, and is a device or a pipe: that takes bytes, and has no name to be given at the end.
+pub(crate) fn takes_bytes(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
 impl Write for Data {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {

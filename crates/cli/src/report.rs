@@ -1,7 +1,6 @@
 //! How the result of a command is shown: a line for people, or JSON.
 
 use anyhow::Result;
-use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -9,28 +8,20 @@ use crate::context::Context;
 use crate::events;
 use crate::output;
 
-/// Whether a result is shown for programs.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct Json {
-    /// Print the result as JSON on stdout, and what happens before it as JSON lines on stderr
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-impl Json {
-    /// Shows what was done: as the event `done` if asked for, else `line` unless `--quiet`.
-    pub(crate) fn done(self, context: &Context, result: &impl Serialize, line: &str) -> Result<()> {
+impl Context {
+    /// Shows what was done: as the event `done` with `--json`, else as `line` unless `--quiet`.
+    pub(crate) fn done(&self, result: &impl Serialize, line: &str) -> Result<()> {
         if self.json {
             events::done(result)
-        } else if context.quiet {
+        } else if self.quiet {
             Ok(())
         } else {
             output::print(format_args!("{line}"))
         }
     }
 
-    /// Tells a result whose data went to stdout: as the event `done` on stderr if asked for.
-    pub(crate) fn done_beside_data(self, result: &impl Serialize) {
+    /// Tells a result whose data went to stdout: as the event `done` on stderr with `--json`.
+    pub(crate) fn done_beside_data(&self, result: &impl Serialize) {
         if self.json {
             events::done_beside_data(result);
         }

@@ -208,18 +208,27 @@ impl Receipt {
     ///
     /// As for [`Receipt::parse`], and those of the file.
     pub fn read(path: &Path) -> Result<Self> {
-        let read = || {
-            let mut text = Vec::new();
-            let file = File::open(path).map_err(|error| Error::io("cannot open", error))?;
-            file.take(LONGEST + 1)
-                .read_to_end(&mut text)
-                .map_err(|error| Error::io("cannot read", error))?;
-            if text.len() as u64 > LONGEST {
-                return Err(Error::corrupt("it is no receipt: it is too long for one"));
-            }
-            Self::parse(&text)
-        };
-        read().map_err(|error| error.with_path(path))
+        File::open(path)
+            .map_err(|error| Error::io("cannot open", error))
+            .and_then(Self::read_from)
+            .map_err(|error| error.with_path(path))
+    }
+
+    /// Reads a receipt to the end of a stream.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Receipt::parse`], and those of the stream.
+    pub fn read_from(input: impl Read) -> Result<Self> {
+        let mut text = Vec::new();
+        input
+            .take(LONGEST + 1)
+            .read_to_end(&mut text)
+            .map_err(|error| Error::io("cannot read", error))?;
+        if text.len() as u64 > LONGEST {
+            return Err(Error::corrupt("it is no receipt: it is too long for one"));
+        }
+        Self::parse(&text)
     }
 }
 

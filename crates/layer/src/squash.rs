@@ -207,13 +207,13 @@ fn open(
 /// Whether a file is a tar, by its first bytes: compressed as tars are, or with a tar's magic.
 fn is_tar(path: &Path) -> Result<bool> {
     let mut start = Vec::with_capacity(512);
-    // What cannot be opened is told by who opens it as a disk.
+    // What cannot be opened is told by who opens it as a disk. A pipe would be waited for.
+    if !std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        return Ok(false);
+    }
     let Ok(file) = File::open(path) else {
         return Ok(false);
     };
-    if !file.metadata().is_ok_and(|found| found.is_file()) {
-        return Ok(false);
-    }
     file.take(512)
         .read_to_end(&mut start)
         .map_err(|error| Error::io_at("cannot read", path, error))?;

@@ -45,6 +45,8 @@ pub(crate) struct ConsoleFile {
     path: PathBuf,
     file: Option<File>,
     written: u64,
+    /// Whether it is a regular file: a pipe or a device has no end, and its name is not ours to take.
+    is_regular: bool,
 }
 
 /// Where the console goes that no longer fits.
@@ -59,16 +61,20 @@ impl ConsoleFile {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
         crate::sys::owner_only(&mut options);
+        crate::sys::without_waiting(&mut options);
+        let file = options.open(path).map_err(crate::sys::nobody_reads)?;
         Ok(Self {
             path: path.to_owned(),
-            file: Some(options.open(path)?),
+            is_regular: file.metadata()?.is_file(),
+            file: Some(file),
             written: 0,
         })
     }
 
-    /// A full disk must not stop the guest, so what cannot be written is only in the tail.
+    /// A full disk must not stop the guest, and neither must a pipe that nobody empties, so what cannot be
+    /// written is only in the tail.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        if self.written >= CONSOLE_FILE {
+        if self.is_regular && self.written >= CONSOLE_FILE {
             self.file = None;
             if std::fs::rename(&self.path, older(&self.path)).is_ok() {
                 *self = match Self::create(&self.path) {
@@ -120,6 +126,34 @@ mod tests {
             .map(|entry| entry.unwrap().metadata().unwrap().len())
             .sum();
         assert!(total <= 2 * (CONSOLE_FILE + chunk.len() as u64), "{total}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_stays_where_it_is_and_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let error = ConsoleFile::create(&path).unwrap_err();
+        assert!(error.to_string().contains("nobody reads"), "{error}");
+        let reader = {
+            let path = path.clone();
+            std::thread::spawn(move || io::copy(&mut File::open(path).unwrap(), &mut io::sink()))
+        };
+        let mut file = loop {
+            match ConsoleFile::create(&path) {
+                Ok(file) => break file,
+                Err(_) => std::thread::yield_now(),
+            }
+        };
+        let chunk = vec![b'x'; 4096];
+        while file.written <= CONSOLE_FILE + chunk.len() as u64 {
+            file.push(&chunk);
+        }
+        drop(file);
+        assert!(reader.join().unwrap().unwrap() > CONSOLE_FILE);
+        assert!(!path.is_file() && !older(&path).exists());
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl Client {
         Exec::start(self.inner.clone(), self.pulse.clone(), start).await
     }
 
-    /// The VM's logs, and with `follow` what they get until it ends.
+    /// The VM's logs, or the last `tail` lines of each, and with `follow` what they get until it ends.
     ///
     /// # Errors
     /// The monitor has gone.
@@ -207,10 +207,12 @@ impl Client {
         &mut self,
         sources: &[Source],
         follow: bool,
+        tail: Option<u64>,
     ) -> Result<Pieces<proto::LogsResponse>> {
         let request = proto::LogsRequest {
             sources: sources.iter().map(|source| (*source).into()).collect(),
             follow,
+            tail,
         };
         let answer = self.inner.logs(request);
         let pieces = self.pulse.guard(answer).await?.into_inner();

@@ -1,7 +1,7 @@
 //! Reading a VM's logs from its folder while they are written, over the start of a new file too.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::proto::logs_request::Source;
@@ -74,6 +74,22 @@ impl Follow {
         }
     }
 
+    /// Leaves out all that is there now but the last `lines` lines of each.
+    #[must_use]
+    pub fn last(mut self, lines: u64) -> Self {
+        for log in &mut self.logs {
+            log.file = File::open(&log.path).ok();
+            let missing = log.file.as_mut().map_or(lines, |file| to_last(file, lines));
+            match &mut log.older {
+                Some(older) if missing > 0 => {
+                    to_last(older, missing);
+                }
+                _ => log.older = None,
+            }
+        }
+        self
+    }
+
     /// The next bytes, at most `limit`; `None`: there are no more yet.
     pub fn next(&mut self, limit: usize) -> Option<(Source, Vec<u8>)> {
         self.logs
@@ -106,6 +122,31 @@ impl Log {
             self.file = File::open(&self.path).ok();
         }
         last.or_else(|| piece(self.file.as_mut()?, limit))
+    }
+}
+
+/// Moves to where the last `lines` lines of a file begin; how many it does not have. Logs are bounded, so
+/// that one can be read for it; what cannot be read has none.
+fn to_last(file: &mut File, lines: u64) -> u64 {
+    let mut bytes = Vec::new();
+    if file.read_to_end(&mut bytes).is_err() {
+        return lines;
+    }
+    let mut missing = lines;
+    let mut start = bytes.len();
+    while missing > 0 && start > 0 {
+        // Before the line's own end, the end of the line before it.
+        let before = bytes.get(..start - 1).unwrap_or_default();
+        start = before
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
+        missing -= 1;
+    }
+    let start = u64::try_from(start).unwrap_or_default();
+    match file.seek(SeekFrom::Start(start)) {
+        Ok(_) => missing,
+        Err(_) => lines,
     }
 }
 
@@ -175,6 +216,30 @@ mod tests {
         std::fs::write(&path, "fourth").unwrap();
         assert_eq!(all(&mut logs), "third fourth");
         assert_eq!(all(&mut logs), "");
+    }
+
+    #[test]
+    fn the_last_lines_are_taken_over_the_start_of_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = console(folder.path());
+        std::fs::write(older(&path), "1\n2\n3\n").unwrap();
+        std::fs::write(&path, "4\n\n6").unwrap();
+        let last = |lines| all(&mut Follow::new(folder.path(), [Source::Console]).last(lines));
+        for (lines, text) in [
+            (0, ""),
+            (1, "6"),
+            (2, "\n6"),
+            (3, "4\n\n6"),
+            (4, "3\n4\n\n6"),
+            (6, "1\n2\n3\n4\n\n6"),
+            (u64::MAX, "1\n2\n3\n4\n\n6"),
+        ] {
+            assert_eq!(last(lines), text, "{lines}");
+        }
+        let mut logs = Follow::new(folder.path(), [Source::Console]).last(0);
+        let mut file = File::options().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, b"7").unwrap();
+        assert_eq!(all(&mut logs), "7");
     }
 
     #[test]

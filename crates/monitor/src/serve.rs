@@ -298,6 +298,9 @@ impl Monitor for Service {
         let service = self.clone();
         tokio::spawn(async move {
             let mut logs = logs::Follow::new(&service.facts.folder, request.sources());
+            if let Some(lines) = request.tail {
+                logs = logs.last(lines);
+            }
             loop {
                 // What was written before the end is read after it was seen.
                 let over = matches!(&*service.phase.borrow(), Phase::Ended);

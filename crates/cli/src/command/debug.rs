@@ -14,7 +14,6 @@ use super::vm_options;
 use crate::context::Context;
 use crate::output;
 use crate::progress::Progress;
-use crate::report::Json;
 use crate::sys;
 
 /// Put everything that is known of a VM into one file: console, logs, processes, mounts
@@ -36,8 +35,6 @@ pub(crate) struct Debug {
     /// `$XDG_STATE_HOME/opengcs/bundles`, else ~/.local/state/opengcs/bundles
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// What is printed as JSON.
@@ -65,7 +62,7 @@ impl Debug {
                 out.write_all(&text)
                     .and_then(|()| out.flush())
                     .context("cannot write to stdout")?;
-                self.json.done_beside_data(&Written {
+                context.done_beside_data(&Written {
                     name: self.name.as_str(),
                     file,
                 });
@@ -86,7 +83,7 @@ impl Debug {
             file: &file,
         };
         let line = file.display().to_string();
-        self.json.done(context, &written, &line)?;
+        context.done(&written, &line)?;
         Ok(0)
     }
 }

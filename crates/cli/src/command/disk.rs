@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Progress;
-use crate::report::{self, Json};
+use crate::report;
 use crate::size::Size;
 
 /// Add disks to a VM while it runs, list them, and take them away
@@ -69,8 +69,6 @@ struct Add {
     /// it is read-only then
     #[arg(long, value_name = "ROOT-HASH")]
     verity: Option<String>,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// Take a disk away from a VM that runs, by its file or its place in the VM
@@ -89,8 +87,6 @@ struct Remove {
     /// The disk file, or the disk's place in the VM
     #[arg(value_name = "FILE|GUEST-PATH")]
     what: PathBuf,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// List the disks of a VM
@@ -106,8 +102,6 @@ in bytes or null, verity_root or null}.")]
 struct List {
     /// The VM's name
     name: Name,
-    #[command(flatten)]
-    json: Json,
 }
 
 impl Disk {
@@ -147,7 +141,7 @@ impl Add {
             self.name,
             disk.guest_path
         );
-        self.json.done(context, &disk, &line)?;
+        context.done(&disk, &line)?;
         Ok(0)
     }
 }
@@ -161,7 +155,7 @@ impl Remove {
         drop(progress);
         let disk = view::Disk::from(removed);
         let line = format!("{} is free", disk.file);
-        self.json.done(context, &disk, &line)?;
+        context.done(&disk, &line)?;
         Ok(0)
     }
 }
@@ -170,7 +164,7 @@ impl List {
     async fn run(self, context: &Context) -> Result<u8> {
         let vm = connect(&self.name, context).await?.inspect().await?;
         let disks: Vec<_> = vm.disks.into_iter().map(view::Disk::from).collect();
-        if self.json.json {
+        if context.json {
             output::json(&disks)?;
         } else if disks.is_empty() {
             output::note(format_args!("{} has no disk", self.name));

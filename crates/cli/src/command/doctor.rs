@@ -9,7 +9,6 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure;
 use crate::output::{self, GREEN, RED, YELLOW, paint};
-use crate::report::Json;
 
 /// Check what this host can do, and say what to install
 ///
@@ -26,8 +25,6 @@ pub(crate) struct Doctor {
     /// Set an option of the VM that is to be started, such as lcow.kirdpath (the data folder)
     #[arg(short = 'o', long = "option", value_name = "lcow.KEY=VALUE")]
     option: Vec<String>,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// What is printed as JSON.
@@ -46,7 +43,7 @@ impl Doctor {
             .blocking(move || Ok(doctor::examine(&config)))
             .await?;
         let can_start = report.can_start();
-        if self.json.json {
+        if context.json {
             output::json(&Examined {
                 can_start,
                 report: &report,

@@ -6,12 +6,14 @@ use opengcs::Signal;
 use opengcs_monitor::{
     Client, ErrorKind, Event, Exec as Process, ExecControl, Folders, Name, proto,
 };
+use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use super::process_options::{self, ProcessOptions};
 use crate::context::Context;
 use crate::detach_keys::DetachKeys;
+use crate::events;
 use crate::failure::Code;
 use crate::output;
 use crate::stdio;
@@ -35,7 +37,13 @@ Examples:
   opengcs exec --detach build -- sleep 1000
 
 Exit codes: the command's own; 128+n when signal n ended it; 125 opengcs failed, 126 the command
-cannot be run, 127 it is not in the VM, 2 wrong usage. After the detach keys it is 0.")]
+cannot be run, 127 it is not in the VM, 2 wrong usage. After the detach keys it is 0.
+
+Who was detached from cannot be attached to again: `opengcs vm inspect` lists it, and
+`opengcs exec build -- kill NUMBER` ends it.
+
+JSON: {name, process: its number in the VM, exit_code: null if it goes on}; on stderr when stdout has
+the command's output, which comes as it is.")]
 pub(crate) struct Exec {
     /// The VM's name
     name: Name,
@@ -50,6 +58,15 @@ pub(crate) struct Exec {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<String>,
+}
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Done<'a> {
+    name: &'a str,
+    process: u32,
+    /// Nothing when the process goes on.
+    exit_code: Option<u8>,
 }
 
 /// Why nobody looks at the process any more.
@@ -72,14 +89,28 @@ impl Exec {
         };
         let process = context.unless_stopped(started).await?;
         let id = process.id();
+        let done = |exit_code| Done {
+            name: self.name.as_str(),
+            process: id,
+            exit_code,
+        };
         if self.detach {
-            output::print(format_args!("{id}"))?;
+            if context.json {
+                events::done(&done(None))?;
+            } else {
+                output::print(format_args!("{id}"))?;
+            }
             return Ok(0);
         }
         match self.attend(process, context).await? {
-            Left::Exited(code) => Ok(process_options::exit_code(code)),
+            Left::Exited(code) => {
+                let code = process_options::exit_code(code);
+                context.done_beside_data(&done(Some(code)));
+                Ok(code)
+            }
             Left::Detached => {
-                if !context.quiet {
+                context.done_beside_data(&done(None));
+                if !context.quiet && !context.json {
                     output::note(format_args!(
                         "\ndetached: process {id} of {} goes on",
                         self.name

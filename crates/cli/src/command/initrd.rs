@@ -9,7 +9,6 @@ use opengcs::guest::initrd::{self, Compression, InitrdOptions};
 
 use crate::context::Context;
 use crate::progress::Progress;
-use crate::report::Json;
 use crate::size::Size;
 
 /// Build the initrd, the small first file system that VMs start from
@@ -44,8 +43,6 @@ struct Build {
     /// Where to write it; by default initrd.img in the data folder
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// What a guest is made of, on the command line.
@@ -95,7 +92,6 @@ impl Initrd {
 
 impl Build {
     async fn run(self, context: &Context) -> Result<u8> {
-        let json = self.json;
         let environment = context.environment.clone();
         let mut options = self.parts.options(environment.data_dir());
         options.output = self.output;
@@ -112,7 +108,7 @@ impl Build {
             built.release,
             built.modules.len()
         );
-        json.done(context, &built, &line)?;
+        context.done(&built, &line)?;
         Ok(0)
     }
 }

@@ -8,7 +8,7 @@ use opengcs::layer::{self, DiskInspection, FilesystemInspection, InspectOptions,
 
 use crate::context::Context;
 use crate::output;
-use crate::report::{self, Json};
+use crate::report;
 use crate::size::Size;
 
 /// How wide the picture of how full a disk is may be.
@@ -40,8 +40,6 @@ pub(crate) struct Inspect {
     /// given more than once
     #[arg(long, value_name = "FOLDER")]
     parents: Vec<PathBuf>,
-    #[command(flatten)]
-    json: Json,
 }
 
 impl Inspect {
@@ -53,7 +51,7 @@ impl Inspect {
         let found = context
             .blocking(move || Ok(layer::inspect_with(&path, &options)?))
             .await?;
-        if self.json.json {
+        if context.json {
             output::json(&found)?;
         } else {
             show(&found)?;

@@ -9,7 +9,7 @@ use opengcs::guest::kernel::{self, KernelSource};
 
 use crate::context::Context;
 use crate::progress::Progress;
-use crate::report::{self, Json};
+use crate::report;
 
 /// Get a Linux kernel for VMs, or list those that are here
 #[derive(Debug, Args)]
@@ -55,8 +55,6 @@ struct Install {
     /// Copy the newest kernel in this host's /boot
     #[arg(long)]
     host: bool,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// List the kernels in the data folder; the one that VMs start with is marked *
@@ -67,10 +65,7 @@ Examples:
   opengcs kernel ls --json
 
 JSON: a list of {release, origin, kernel, modules, current}.")]
-struct Ls {
-    #[command(flatten)]
-    json: Json,
-}
+struct Ls {}
 
 impl Kernel {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
@@ -83,7 +78,6 @@ impl Kernel {
 
 impl Install {
     async fn run(self, context: &Context) -> Result<u8> {
-        let json = self.json;
         let source = self.source();
         let data_dir = context.environment.data_dir();
         let progress = Progress::spinner(context, "getting a kernel");
@@ -98,7 +92,7 @@ impl Install {
             installed.origin,
             installed.kernel.display()
         );
-        json.done(context, &installed, &line)?;
+        context.done(&installed, &line)?;
         Ok(0)
     }
 
@@ -124,7 +118,7 @@ impl Ls {
     fn run(&self, context: &Context) -> Result<u8> {
         let data_dir = context.environment.data_dir();
         let all = kernel::list(&data_dir)?;
-        if self.json.json {
+        if context.json {
             crate::output::json(&all)?;
         } else if all.is_empty() {
             crate::output::note(format_args!(

@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::vhd2tar::refuse_folder;
 use crate::context::Context;
 use crate::progress::Progress;
-use crate::report::Json;
 use crate::size::Size;
 
 /// Give back the room that a disk file takes for what its file system has free
@@ -35,8 +34,6 @@ pub(crate) struct Reclaim {
     /// The disk file: VHDX, fixed VHD or raw, with ext4; or a block device
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// What is printed as JSON.
@@ -81,7 +78,7 @@ impl Reclaim {
             found: &found,
             gained,
         };
-        self.json.done(context, &done, &line)?;
+        context.done(&done, &line)?;
         Ok(0)
     }
 }

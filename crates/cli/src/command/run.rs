@@ -1,15 +1,18 @@
 //! `opengcs run`: a VM for one command.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use opengcs::{Config, ErrorKind, ProcessSpec, UtilityVm};
+use serde::Serialize;
 
 use super::process_options::{self, OWN_FAILURE, ProcessOptions};
 use super::vm_options::VmOptions;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
+use crate::output;
 use crate::progress::Progress;
 use crate::signals::Stopped;
 use crate::stdio;
@@ -32,13 +35,16 @@ Examples:
   opengcs run -o lcow.timeout=60 -- cat /proc/cpuinfo
 
 Exit codes: the command's own; 128+n when signal n ended it; 125 opengcs failed, 126 the command
-cannot be run, 127 it is not in the VM, 2 wrong usage, 130 interrupted (Ctrl-C), 143 terminated.")]
+cannot be run, 127 it is not in the VM, 2 wrong usage, 130 interrupted (Ctrl-C), 143 terminated.
+
+JSON: {exit_code}, the command's, on stderr: stdout has the command's output, which comes as it is.")]
 pub(crate) struct Run {
     #[command(flatten)]
     vm: VmOptions,
     #[command(flatten)]
     process: ProcessOptions,
-    /// Record the VM's console in this file
+    /// Record the VM's console in this file, a new one after each 4 MiB; the one before it is kept as
+    /// FILE.1. A pipe or a device gets it all, as far as it takes it at once
     #[arg(long, value_name = "FILE")]
     console: Option<PathBuf>,
     /// Write to this file, as JSON, when each stage of the VM's start was reached
@@ -47,6 +53,12 @@ pub(crate) struct Run {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<String>,
+}
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Done {
+    exit_code: u8,
 }
 
 impl Run {
@@ -60,7 +72,7 @@ impl Run {
         };
         drop(progress);
         if let Some(file) = &self.timeline
-            && let Err(error) = write_timeline(&vm, file)
+            && let Err(error) = write_timeline(&vm, file, context).await
         {
             vm.terminate().await;
             return Err(error);
@@ -83,6 +95,9 @@ impl Run {
                 vm.terminate().await;
                 return Err(Stopped.into());
             }
+        }
+        if let Ok(exit_code) = outcome {
+            context.done_beside_data(&Done { exit_code });
         }
         outcome
     }
@@ -140,7 +155,7 @@ impl Run {
             Some(ErrorKind::MachineEnded | ErrorKind::Timeout | ErrorKind::ConnectionLost)
         );
         if failed && let Ok(bundle) = vm.diagnostics().write_bundle(&self.vm.bundle_dir(context)) {
-            crate::output::note(format_args!("what was recorded is in {}", bundle.display()));
+            output::note(format_args!("what was recorded is in {}", bundle.display()));
         }
     }
 
@@ -178,8 +193,17 @@ impl Run {
     }
 }
 
-fn write_timeline(vm: &UtilityVm, file: &Path) -> Result<()> {
+async fn write_timeline(vm: &UtilityVm, file: &Path, context: &Context) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(&vm.timeline())?;
     text.push(b'\n');
-    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    let (file, stop) = (file.to_owned(), context.stop.flag());
+    let write = move || {
+        if output::takes_bytes(&file) {
+            output::data_to(&file, stop)?.write_all(&text)
+        } else {
+            std::fs::write(&file, text)
+        }
+        .with_context(|| format!("cannot write {}", file.display()))
+    };
+    context.blocking(write).await
 }

@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::disk_format::{self, DiskFormat};
-use crate::report::Json;
 use crate::size::Size;
 
 /// Make an empty disk file with an ext4 file system, for a VM to write to
@@ -58,8 +57,6 @@ pub(crate) struct Scratch {
     /// Replace a file that is there
     #[arg(long)]
     force: bool,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// What is printed as JSON.
@@ -109,7 +106,7 @@ impl Scratch {
                 ""
             }
         );
-        self.json.done(context, &done, &line)?;
+        context.done(&done, &line)?;
         Ok(0)
     }
 

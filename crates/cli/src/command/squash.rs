@@ -11,7 +11,6 @@ use crate::context::Context;
 use crate::image::{self, ImageArguments, root_line};
 use crate::output;
 use crate::progress::Progress;
-use crate::report::Json;
 use crate::size::Size;
 use crate::warnings::{self, Told};
 
@@ -53,8 +52,6 @@ pub(crate) struct Squash {
     parents: Vec<PathBuf>,
     #[command(flatten)]
     image: ImageArguments,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// What is printed as JSON.
@@ -153,10 +150,10 @@ impl Squash {
         };
         let root = squashed.verity.as_ref();
         if target == Path::new("-") {
-            if let Some(verity) = root.filter(|_| !self.json.json) {
+            if let Some(verity) = root.filter(|_| !context.json) {
                 output::note(format_args!("{}", root_line(verity)));
             }
-            self.json.done_beside_data(&done);
+            context.done_beside_data(&done);
             return Ok(());
         }
         let mut line = format!(
@@ -167,11 +164,11 @@ impl Squash {
             squashed.entries
         );
         if let Some(verity) = root {
-            if context.quiet && !self.json.json {
+            if context.quiet && !context.json {
                 return output::print(format_args!("{}", verity.root_hash));
             }
             line = format!("{line}\n{}", root_line(verity));
         }
-        self.json.done(context, &done, &line)
+        context.done(&done, &line)
     }
 }

@@ -18,7 +18,6 @@ use crate::image::{self, ImageArguments, root_line};
 use crate::input::Input;
 use crate::output;
 use crate::progress::Progress;
-use crate::report::Json;
 use crate::size::Size;
 use crate::warnings::{self, Told};
 
@@ -79,8 +78,6 @@ pub(crate) struct Tar2Vhd {
     /// and the disk file is read again for its own.
     #[arg(long, value_name = "FILE", conflicts_with = "plan")]
     receipt: Option<PathBuf>,
-    #[command(flatten)]
-    json: Json,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -204,7 +201,7 @@ impl Tar2Vhd {
             .blocking(move || Ok(layer::plan_tar(input, &options)?))
             .await?;
         drop(progress);
-        plan::show(&plan, &format.to_string(), self.json.json)?;
+        plan::show(&plan, &format.to_string(), context.json)?;
         // The plan has told what is refused; it is no failure to have found it.
         Ok(match plan.refusal {
             Some(_) => failure::FAILED,
@@ -296,10 +293,10 @@ impl Tar2Vhd {
         };
         if target == Path::new("-") {
             // Stdout has the disk, so the hash goes to stderr.
-            if let Some(verity) = converted.verity.as_ref().filter(|_| !self.json.json) {
+            if let Some(verity) = converted.verity.as_ref().filter(|_| !context.json) {
                 output::note(format_args!("{}", root_line(verity)));
             }
-            self.json.done_beside_data(&done);
+            context.done_beside_data(&done);
             return Ok(());
         }
         let mut line = format!(
@@ -312,12 +309,12 @@ impl Tar2Vhd {
         );
         if let Some(verity) = &converted.verity {
             // The hash is what was asked for, also by who wants nothing else said.
-            if context.quiet && !self.json.json {
+            if context.quiet && !context.json {
                 return output::print(format_args!("{}", verity.root_hash));
             }
             line = format!("{line}\n{}", root_line(verity));
         }
-        self.json.done(context, &done, &line)
+        context.done(&done, &line)
     }
 }
 

@@ -10,7 +10,6 @@ use opengcs::guest::cancel_with;
 use super::initrd::Parts;
 use crate::context::Context;
 use crate::progress::Progress;
-use crate::report::Json;
 use crate::size::Size;
 
 /// Build the disk that VMs can boot from instead of a kernel and an initrd
@@ -53,8 +52,6 @@ struct Build {
     /// Where to write it; by default uvm.vhdx in the data folder
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    #[command(flatten)]
-    json: Json,
 }
 
 impl Uvm {
@@ -67,7 +64,6 @@ impl Uvm {
 
 impl Build {
     async fn run(self, context: &Context) -> Result<u8> {
-        let json = self.json;
         let environment = context.environment.clone();
         let mut options = BootDiskOptions::new(environment.data_dir());
         options.parts = self.parts.options(environment.data_dir());
@@ -87,7 +83,7 @@ impl Build {
             built.release,
             built.modules.len()
         );
-        json.done(context, &built, &line)?;
+        context.done(&built, &line)?;
         Ok(0)
     }
 }

@@ -12,7 +12,6 @@ use crate::failure;
 use crate::input::Input;
 use crate::output;
 use crate::progress::Progress;
-use crate::report::Json;
 
 /// Tell whether a disk file is still as the receipt says that tar2vhd gave for it
 ///
@@ -37,8 +36,6 @@ pub(crate) struct Verify {
     /// Also compare this tar with the one that the receipt names; - for stdin
     #[arg(long, value_name = "TAR")]
     tar: Option<PathBuf>,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// What is printed as JSON.
@@ -53,7 +50,7 @@ struct Verified<'a> {
 
 impl Verify {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
-        let receipt = Receipt::read(&self.receipt)?;
+        let receipt = self.receipt(context).await?;
         let tar = match &self.tar {
             Some(path) => Some(Input::open(path, context)?),
             None => None,
@@ -63,7 +60,7 @@ impl Verify {
             differences.extend(compare_tar(context, tar, receipt).await?);
         }
         let same = differences.is_empty();
-        if self.json.json {
+        if context.json {
             output::json(&Verified {
                 file: &self.file,
                 receipt: &self.receipt,
@@ -85,6 +82,19 @@ impl Verify {
             ))?;
         }
         Ok(if same { 0 } else { failure::FAILED })
+    }
+
+    async fn receipt(&self, context: &Context) -> Result<Receipt> {
+        let path = self.receipt.clone();
+        if !output::takes_bytes(&path) {
+            return Ok(Receipt::read(&path)?);
+        }
+        let input = Input::open(&path, context)?;
+        context
+            .blocking(
+                move || Ok(Receipt::read_from(input).map_err(|error| error.with_path(&path))?),
+            )
+            .await
     }
 
     async fn image(&self, context: &Context, receipt: Receipt) -> Result<Vec<Difference>> {

@@ -1,12 +1,11 @@
 //! `opengcs vhd2tar`: a disk file becomes a tar.
 
-use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{ArgGroup, Args, ValueEnum};
 use opengcs::layer::{
     self, Compression, Control, DiskToTarOptions, DiskWhiteouts, Existing, Exported, NewFile,
@@ -18,7 +17,6 @@ use crate::failure::Failure;
 use crate::input;
 use crate::output;
 use crate::progress::Progress;
-use crate::report::Json;
 use crate::size::Size;
 use crate::warnings::{self, Told};
 
@@ -70,8 +68,6 @@ pub(crate) struct Vhd2Tar {
     /// Compress the tar with zstd
     #[arg(long)]
     zstd: bool,
-    #[command(flatten)]
-    json: Json,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -169,7 +165,7 @@ impl Vhd2Tar {
             warnings: Told::of(&exported.warnings),
         };
         if self.output == Path::new("-") {
-            self.json.done_beside_data(&done);
+            context.done_beside_data(&done);
             return Ok(());
         }
         let line = format!(
@@ -178,7 +174,7 @@ impl Vhd2Tar {
             Size(size),
             exported.entries
         );
-        self.json.done(context, &done, &line)
+        context.done(&done, &line)
     }
 }
 
@@ -194,13 +190,8 @@ fn export(
         let exported = layer::disk_to_tar(disk, &mut out, options)?;
         return Ok((exported, out.count));
     };
-    if fs::metadata(target).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        // A device or a pipe takes bytes and has no name to be given at the end.
-        let file = OpenOptions::new()
-            .write(true)
-            .open(target)
-            .with_context(|| format!("cannot open {}", target.display()))?;
-        let mut out = Counted::new(file);
+    if output::takes_bytes(target) {
+        let mut out = Counted::new(output::data_to(target, stop)?);
         let exported = layer::disk_to_tar(disk, &mut out, options)?;
         return Ok((exported, out.count));
     }

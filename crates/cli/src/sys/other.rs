@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::windows::io::AsHandle as _;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::signal::windows::{
@@ -69,6 +70,16 @@ pub(crate) fn stdin() -> io::Result<File> {
 /// Standard output without the buffer that the standard library puts before it.
 pub(crate) fn stdout() -> io::Result<File> {
     Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
+}
+
+/// Opens a file to read from.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// Opens a device to write to.
+pub(crate) fn open_to_write(path: &Path) -> io::Result<Option<File>> {
+    File::options().write(true).open(path).map(Some)
 }
 
 /// Terminals are left as they are here.
@@ -160,6 +171,6 @@ pub(crate) fn words(error: &io::Error) -> Option<&'static str> {
 pub(crate) const LOOK_AT_RIGHTS: &str = "see who may with icacls, of the file and of its folder";
 
 /// The command that makes a folder and those above it. In its place a slash begins an option.
-pub(crate) fn make_folder(folder: &std::path::Path) -> String {
+pub(crate) fn make_folder(folder: &Path) -> String {
     format!("mkdir {}", folder.display()).replace('/', "\\")
 }

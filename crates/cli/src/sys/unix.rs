@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -92,6 +93,31 @@ pub(crate) fn stdout() -> io::Result<File> {
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open("/proc/self/fd/1");
     Ok(again.unwrap_or(file))
+}
+
+/// Opens a file to read from, at once: a pipe to which nobody writes yet has nothing to read until then.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
+        .open(path)
+}
+
+/// Opens a device or a pipe to write to, at once; nothing when it is a pipe that nobody reads from yet.
+pub(crate) fn open_to_write(path: &Path) -> io::Result<Option<File>> {
+    let opened = OpenOptions::new()
+        .write(true)
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
+        .open(path);
+    match opened {
+        Err(error)
+            if rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::NXIO)
+                && std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) =>
+        {
+            Ok(None)
+        }
+        opened => opened.map(Some),
+    }
 }
 
 /// The terminal that stdin is, in raw mode until this is dropped; nothing when it is none.
@@ -210,6 +236,6 @@ pub(crate) fn words(_error: &io::Error) -> Option<&'static str> {
 pub(crate) const LOOK_AT_RIGHTS: &str = "see who may with ls -ld, of the file and of its folder";
 
 /// The command that makes a folder and those above it.
-pub(crate) fn make_folder(folder: &std::path::Path) -> String {
+pub(crate) fn make_folder(folder: &Path) -> String {
     format!("mkdir -p {}", folder.display())
 }

@@ -68,6 +68,30 @@ fn every_command_explains_itself_with_an_example() {
 }
 
 #[test]
+fn common_options_come_last_and_before_or_after_the_command() {
+    let place = Place::new().with_layer();
+    for words in COMMANDS {
+        let help = place.ok(&[words, &["--help"][..]].concat());
+        let (own, common) = help.split_once("\nCommon options:\n").unwrap();
+        for option in ["--json", "--verbose", "--quiet", "--log-format"] {
+            assert!(common.contains(option), "{words:?}: {help}");
+            assert!(!own.contains(&format!("  {option}")), "{words:?}: {help}");
+        }
+    }
+    let after = place.ok(&["inspect", "layer.vhd", "--json"]);
+    assert!(after.starts_with('{'), "{after}");
+    assert_eq!(place.ok(&["--json", "inspect", "layer.vhd"]), after);
+    // What is text for other programs is not dressed up, and what a program is told is its own.
+    for arguments in [&["--json", "man"][..], &["completions", "bash", "--json"]] {
+        let output = place.opengcs(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let event: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(event["event"], "error");
+    }
+    place.fails(&["run", "--", "true", "--json"], 125, &["kernel"]);
+}
+
+#[test]
 fn sizes_have_their_units_explained_where_they_are_taken() {
     let place = Place::new();
     for command in ["tar2vhd", "scratch"] {

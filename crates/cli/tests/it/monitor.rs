@@ -110,6 +110,13 @@ fn a_vm_that_died_is_told_of_until_it_is_stopped() {
         "last words\n"
     );
     assert_eq!(runtime.ok(&["vm", "logs", "a"]), "console | last words\n");
+    assert_eq!(runtime.ok(&["vm", "logs", "a", "--tail", "0"]), "");
+    let line = "{\"log\":\"console\",\"line\":\"last words\"}\n";
+    assert_eq!(runtime.ok(&["vm", "logs", "a", "--json"]), line);
+    assert_eq!(
+        runtime.ok(&["--json", "vm", "logs", "a", "--tail", "1"]),
+        line
+    );
     runtime.fails(
         &["vm", "stats", "a"],
         1,

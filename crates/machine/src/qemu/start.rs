@@ -104,6 +104,7 @@ impl Inner {
             *slot = disk;
         }
         let arguments = command_line::arguments(&effective, &host)?;
+        tracing::debug!(program = %program.display(), ?arguments, "the hypervisor is started");
         let _ = self.arguments.set(arguments.clone());
         let mut command = Command::new(&program);
         command.args(&arguments);

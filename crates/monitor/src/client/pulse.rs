@@ -140,7 +140,7 @@ mod tests {
             client.inspect().await.unwrap_err(),
             client.stop(hour).await.unwrap_err(),
             client.exec(start()).await.unwrap_err(),
-            client.logs(&[], true).await.unwrap_err(),
+            client.logs(&[], true, None).await.unwrap_err(),
             client.stats(Some(hour)).await.unwrap_err(),
             client.debug().await.unwrap_err(),
         ] {

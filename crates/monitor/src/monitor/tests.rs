@@ -334,7 +334,7 @@ async fn logs_are_followed_to_the_end_of_the_vm() {
     let folder = held.folders.path().join("a");
     std::fs::write(logs::console(&folder), "booted\n").unwrap();
     let mut pieces = client
-        .logs(&[proto::logs_request::Source::Console], true)
+        .logs(&[proto::logs_request::Source::Console], true, None)
         .await
         .unwrap();
     let first = pieces.next().await.unwrap().unwrap();

@@ -39,6 +39,24 @@ pub(super) async fn passes_through() -> Result<()> {
         .run(&["exec", SHARED, "--", "sh", "-c", script], b"ignored")
         .await?;
     ensure!(run.stdout == "0\n100000\n", "{}{}", run.stdout, run.stderr);
+
+    // For programs: the output as it is, and after it what became of the command.
+    let script = "echo out; echo err >&2; exit 125";
+    let words = ["exec", "--json", SHARED, "--", "sh", "-c", script];
+    let run = user.run(&words, b"").await?;
+    ensure!(run.stdout == "out\n", "{}{}", run.stdout, run.stderr);
+    let (said, done) = run.stderr.split_once('\n').context("no events")?;
+    let done: serde_json::Value = serde_json::from_str(done)?;
+    ensure!(
+        said == "err" && done["event"] == "done" && done["exit_code"] == 125,
+        "{done}"
+    );
+    let words = ["--json", "exec", "--detach", SHARED, "--", "true"];
+    let done = user.json(&words).await?;
+    ensure!(
+        done["process"].is_u64() && done["name"] == SHARED && done["exit_code"].is_null(),
+        "{done}"
+    );
     Ok(())
 }
 

@@ -11,6 +11,21 @@ pub(super) async fn logs_uses_and_a_bundle() -> Result<()> {
     ensure!(said.contains("console | gcs: +"), "{said}");
     ensure!(said.contains("monitor |"), "{said}");
 
+    let last = ["vm", "logs", SHARED, "--log", "console", "--tail", "1"];
+    let last = user.ok(&last).await?;
+    let whole = user.ok(&["vm", "logs", SHARED, "--log", "console"]).await?;
+    ensure!(
+        last.lines().count() == 1 && whole.len() > last.len(),
+        "{last}"
+    );
+    let lines = ["vm", "logs", SHARED, "--log", "console", "--json"];
+    let lines = user.ok(&lines).await?;
+    let first: serde_json::Value = serde_json::from_str(lines.lines().next().context("none")?)?;
+    ensure!(
+        first["log"] == "console" && first["line"].is_string(),
+        "{first}"
+    );
+
     // What is written to the console comes to who follows it.
     let follow = ["vm", "logs", "-f", SHARED, "--log", "console"];
     let mut child = user.opengcs(&follow)?.spawn()?;

@@ -7,7 +7,7 @@ use opengcs_monitor::{Client, Folders, Looked, Name};
 use super::view::{self, Vm};
 use crate::context::Context;
 use crate::output;
-use crate::report::{self, Json};
+use crate::report;
 use crate::size::Size;
 
 /// Show what a VM is and has: machine, disks, processes, files
@@ -25,8 +25,6 @@ null, or empty.")]
 pub(super) struct Inspect {
     /// The VM's name
     name: Name,
-    #[command(flatten)]
-    json: Json,
 }
 
 impl Inspect {
@@ -39,7 +37,7 @@ impl Inspect {
             }
             Looked::Ended(record, folder) => Vm::ended(record, folder),
         };
-        if self.json.json {
+        if context.json {
             output::json(&vm)?;
         } else {
             print(&vm)?;

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use opengcs_monitor::proto::logs_request::Source;
 use opengcs_monitor::{Client, Folders, Follow, Looked, Name};
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::output;
@@ -22,13 +23,20 @@ const PIECE: usize = 64 << 10;
 Examples:
   opengcs vm logs build
   opengcs vm logs -f build
-  opengcs vm logs build --log console")]
+  opengcs vm logs build --log console
+  opengcs vm logs build --tail 20
+
+JSON: a line {log: console, monitor or agent, line} for each line of a log; bytes that are not UTF-8
+are replaced in it.")]
 pub(super) struct Logs {
     /// The VM's name
     name: Name,
     /// Go on with what the logs get, until the VM ends
     #[arg(short, long)]
     follow: bool,
+    /// Only the last N lines of each log, and with -f what comes after them
+    #[arg(long, value_name = "N")]
+    tail: Option<u64>,
     /// Which log; may be given again. Without it: console and monitor
     #[arg(long, value_name = "LOG")]
     log: Vec<Log>,
@@ -58,16 +66,25 @@ impl Logs {
     pub(super) async fn run(self, context: &Context) -> Result<u8> {
         let folders = Folders::of(&context.environment)?;
         let sources: Vec<_> = self.log.iter().map(|log| log.source()).collect();
-        let mut lines = Lines::new(sources.len() != 1);
+        let mut lines = Lines::new(if context.json {
+            Form::Json
+        } else if sources.len() == 1 {
+            Form::Plain
+        } else {
+            Form::Named
+        });
         match Client::look_for(&folders, &self.name).await? {
             Looked::Living(mut client) => {
-                let mut pieces = client.logs(&sources, self.follow).await?;
+                let mut pieces = client.logs(&sources, self.follow, self.tail).await?;
                 while let Some(piece) = pieces.next().await? {
                     lines.print(piece.source(), &piece.data)?;
                 }
             }
             Looked::Ended(_, folder) => {
                 let mut logs = Follow::new(&folder, sources);
+                if let Some(lines) = self.tail {
+                    logs = logs.last(lines);
+                }
                 while let Some((source, data)) = logs.next(PIECE) {
                     lines.print(source, &data)?;
                 }
@@ -78,32 +95,63 @@ impl Logs {
     }
 }
 
+/// How lines are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As they come: not even in lines.
+    Plain,
+    /// With the name of their log before each.
+    Named,
+    Json,
+}
+
 /// Lines of several logs: each is printed when it is whole.
 struct Lines {
-    named: bool,
+    form: Form,
     pending: [Vec<u8>; 3],
 }
 
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    log: &'static str,
+    line: &'a str,
+}
+
 impl Lines {
-    fn new(named: bool) -> Self {
+    fn new(form: Form) -> Self {
         Self {
-            named,
+            form,
             pending: [const { Vec::new() }; 3],
         }
     }
 
     fn print(&mut self, source: Source, data: &[u8]) -> Result<()> {
         let mut out = output::stdout();
-        let printed = if self.named {
+        let form = self.form;
+        let printed = if form == Form::Plain {
+            out.write_all(data)
+        } else {
             let (name, pending) = self.of(source);
             pending.extend_from_slice(data);
             let whole = pending.iter().rposition(|byte| *byte == b'\n');
             let lines: Vec<u8> = pending.drain(..whole.map_or(0, |end| end + 1)).collect();
             lines
                 .split_inclusive(|byte| *byte == b'\n')
-                .try_for_each(|line| write!(out, "{name} ").and_then(|()| out.write_all(line)))
-        } else {
-            out.write_all(data)
+                .try_for_each(|line| match form {
+                    Form::Json => {
+                        let text = String::from_utf8_lossy(line);
+                        let line = Line {
+                            log: name,
+                            line: text.trim_end_matches(['\r', '\n']),
+                        };
+                        serde_json::to_writer(&mut out, &line)?;
+                        out.write_all(b"\n")
+                    }
+                    Form::Plain | Form::Named => {
+                        write!(out, "{name:<7} | ").and_then(|()| out.write_all(line))
+                    }
+                })
         };
         printed
             .and_then(|()| out.flush())
@@ -123,9 +171,9 @@ impl Lines {
     fn of(&mut self, source: Source) -> (&'static str, &mut Vec<u8>) {
         let [console, monitor, agent] = &mut self.pending;
         match source {
-            Source::Console => ("console |", console),
-            Source::Agent => ("agent   |", agent),
-            Source::Monitor | Source::Unspecified => ("monitor |", monitor),
+            Source::Console => ("console", console),
+            Source::Agent => ("agent", agent),
+            Source::Monitor | Source::Unspecified => ("monitor", monitor),
         }
     }
 }

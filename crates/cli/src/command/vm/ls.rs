@@ -10,7 +10,7 @@ use opengcs_monitor::{Client, Folders, Found, Name};
 use super::view::{self, Vm};
 use crate::context::Context;
 use crate::output;
-use crate::report::{self, Json};
+use crate::report;
 use crate::size::Size;
 
 /// A monitor answers in milliseconds; one that is stopped or starved must not hold up the list.
@@ -28,10 +28,7 @@ Examples:
   opengcs vm ls --json
 
 JSON: a list of what `opengcs vm inspect --json` prints.")]
-pub(super) struct Ls {
-    #[command(flatten)]
-    json: Json,
-}
+pub(super) struct Ls {}
 
 impl Ls {
     pub(super) async fn run(self, context: &Context) -> Result<u8> {
@@ -50,7 +47,7 @@ impl Ls {
         for one in asked {
             all.extend(one.await.context("this is a fault in opengcs")?);
         }
-        if self.json.json {
+        if context.json {
             output::json(&all)?;
         } else if all.is_empty() {
             output::note(format_args!(

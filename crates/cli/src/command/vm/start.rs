@@ -10,7 +10,6 @@ use super::view;
 use crate::command::vm_options::VmOptions;
 use crate::context::Context;
 use crate::progress::Progress;
-use crate::report::Json;
 
 /// Start a VM that goes on when this command has ended
 ///
@@ -27,8 +26,6 @@ pub(super) struct Start {
     name: Name,
     #[command(flatten)]
     vm: VmOptions,
-    #[command(flatten)]
-    json: Json,
 }
 
 impl Start {
@@ -61,7 +58,7 @@ impl Start {
             "{} is up: {} {} with {}",
             shown.name, shown.hypervisor, shown.chipset, shown.acceleration
         );
-        self.json.done(context, &shown, &line)?;
+        context.done(&shown, &line)?;
         Ok(0)
     }
 }

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::output;
-use crate::report::Json;
 use crate::size::Size;
 
 /// Show what a VM uses, on the host and inside
@@ -36,8 +35,6 @@ pub(super) struct Stats {
     #[arg(long, value_name = "SECONDS", default_value_t = 1, requires = "follow",
           value_parser = clap::value_parser!(u32).range(1..))]
     every: u32,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// What is printed as JSON.
@@ -88,7 +85,7 @@ impl Stats {
         let mut client = Client::connect(&folders, &self.name).await?;
         let every = self.follow.then(|| Duration::from_secs(self.every.into()));
         let mut all = client.stats(every).await?;
-        if !self.json.json {
+        if !context.json {
             output::print(format_args!("{HEADER}"))?;
         }
         let mut before = None;
@@ -97,7 +94,7 @@ impl Stats {
                 return Ok(0);
             };
             let now = Use::from(told);
-            if !self.json.json {
+            if !context.json {
                 output::print(format_args!("{}", line(&now, before.as_ref())))?;
             } else if self.follow {
                 output::print(format_args!("{}", serde_json::to_string(&now)?))?;

@@ -9,7 +9,6 @@ use opengcs_monitor::{Client, Ended, Error, ErrorKind, Folders, Found, Looked, N
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::report::Json;
 
 /// End a VM: its guest is asked, and killed when it takes too long
 ///
@@ -35,8 +34,6 @@ pub(super) struct Stop {
     /// lost. Without it that is told, and the VM stays as it is
     #[arg(long)]
     force: bool,
-    #[command(flatten)]
-    json: Json,
 }
 
 /// What is printed as JSON.
@@ -120,7 +117,7 @@ impl Stop {
             how,
             reason,
         };
-        self.json.done(context, &stopped, line)?;
+        context.done(&stopped, line)?;
         Ok(0)
     }
 }
