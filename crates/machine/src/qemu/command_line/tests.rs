@@ -123,8 +123,12 @@ fn a_disk_boots_through_firmware_on_q35() {
     let line = line(&config, &host());
     assert!(line.contains("\nq35,"));
     assert!(line.contains("-bios\n/usr/share/ovmf/OVMF.fd\n"));
-    assert!(line.contains(r#""filename":"/images/uvm,1.vhdx""#));
+    // What firmware and guest write is forgotten: the file is only read, and a comma is written twice.
+    let drive = "\n-drive\nif=none,id=boot,snapshot=on,file=json:{";
+    assert!(line.contains(drive), "{line}");
+    assert!(line.contains(r#""filename":"/images/uvm,,1.vhdx",,"read-only":true"#));
     assert!(line.contains(r#""bootindex":0"#));
+    assert!(line.contains(r#""drive":"boot""#));
     assert!(!line.contains("-kernel"));
     let code = Host {
         firmware: Some("/usr/share/OVMF/OVMF_CODE_4M.fd".into()),
@@ -133,4 +137,11 @@ fn a_disk_boots_through_firmware_on_q35() {
     let line = self::line(&config, &code);
     let flash = "-drive\nif=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd\n";
     assert!(line.contains(flash), "{line}");
+    config.boot = Boot::Disk {
+        disk: DiskSpec::new("/images/uvm.vhdx", DiskFormat::Vhdx, false),
+        firmware: None,
+    };
+    let line = self::line(&config, &host());
+    assert!(!line.contains("snapshot=on") && line.contains("-blockdev"));
+    assert!(line.contains(r#""drive":"disk-0-0-0""#), "{line}");
 }
