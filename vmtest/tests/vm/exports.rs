@@ -32,7 +32,15 @@ async fn kernel_reads(vm: Arc<UtilityVm>) -> Result<()> {
     let cache = opengcs::Environment::process()
         .data_dir()
         .join("cache/packages");
-    let packages = ["tar", "libacl1", "libselinux1", "libpcre2-8-0", "libc6"];
+    // The last one links /lib64, where libc6 has its loader below /usr alone.
+    let packages = [
+        "tar",
+        "libacl1",
+        "libselinux1",
+        "libpcre2-8-0",
+        "libc6",
+        "base-files",
+    ];
     let packages = debian::download(&packages, &cache)?;
     let mut tar = Vec::new();
     debian::write_data_archives(&packages, &mut tar)?;

@@ -44,7 +44,7 @@ async fn distribution(vm: Arc<UtilityVm>) -> Result<()> {
     drop(out);
     tar.rewind()?;
     let given = Tree::from_tar(BufReader::new(&tar))?;
-    ensure!(given.len() > 5000, "only {} paths", given.len());
+    ensure!(given.len() > 3000, "only {} paths", given.len());
 
     tar.rewind()?;
     let disk = folder.path().join("root.vhd");

@@ -78,6 +78,8 @@ fn write_tools(disk: &Path) -> Result<()> {
         "libselinux1",
         "libpcre2-8-0",
         "libc6",
+        // Where libc6 has its loader below /usr alone, this brings the link to it.
+        "base-files",
     ];
     let packages = debian::download(&packages, &cache)?;
     let mut tar = Vec::new();
