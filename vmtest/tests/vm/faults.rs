@@ -65,10 +65,16 @@ pub(crate) fn send(signal: &str, pid: u32) -> Result<()> {
     Ok(())
 }
 
+/// Whether any thread of it runs: the first may have ended while another still holds its files.
 pub(crate) fn runs(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        // A zombie has ended; only its parent has not looked yet.
-        .is_ok_and(|stat| !stat.contains(") Z "))
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.flatten().any(|thread| {
+        std::fs::read_to_string(thread.path().join("stat"))
+            // A zombie has ended; only its parent has not looked yet.
+            .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
+    })
 }
 
 pub(crate) async fn is_gone(pid: u32) -> Result<()> {
