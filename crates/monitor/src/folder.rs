@@ -174,7 +174,7 @@ impl Folders {
                 Ok(None) => {
                     return Err(Error::new(
                         ErrorKind::InUse,
-                        format!("a VM {name} is running, or about to"),
+                        format!("there is a VM {name} already"),
                     )
                     .hint(format!(
                         "`opengcs vm stop {name}` ends it; another name makes another VM"

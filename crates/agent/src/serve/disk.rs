@@ -64,9 +64,18 @@ pub(super) fn add(agent: &Agent, disk: &MappedVirtualDisk) -> Outcome<()> {
         claim.link(device)?;
     } else {
         let what = format!("{} ({})", device.display(), options.filesystem);
+        let mut errno = None;
         claim
-            .mount(&what, |path| options.mount(device, path))
+            .mount(&what, |path| {
+                options
+                    .mount(device, path)
+                    .inspect_err(|refused| errno = Some(*refused))
+            })
             .map_err(|mut failure| {
+                if let Some(why) = errno.and_then(|errno| options.why(errno)) {
+                    failure.message.push_str(": ");
+                    failure.message.push_str(&why);
+                }
                 if disk.ensure_filesystem {
                     failure
                         .message

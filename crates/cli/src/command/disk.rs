@@ -119,6 +119,7 @@ impl Disk {
 
 impl Add {
     async fn run(self, context: &Context) -> Result<u8> {
+        self.place_is_apart()?;
         let mut client = connect(&self.name, context).await?;
         let request = proto::AddDiskRequest {
             file: absolute(&self.file)?,
@@ -143,6 +144,27 @@ impl Add {
         );
         context.done(&disk, &line)?;
         Ok(0)
+    }
+
+    /// Tells those who write a disk as `opengcs run --disk` takes it.
+    fn place_is_apart(&self) -> Result<()> {
+        let said = self.file.to_str().filter(|_| !self.file.exists());
+        let Some((file, place)) = said.and_then(|said| said.rsplit_once(":/")) else {
+            return Ok(());
+        };
+        let (place, read_only) = match place.rsplit_once(':') {
+            Some((place, "ro")) => (place, " --read-only"),
+            _ => (place, ""),
+        };
+        let name = &self.name;
+        Err(
+            Failure::usage(format!("there is no file {}", self.file.display()))
+                .hint(format!(
+                    "the place in the VM is a word of its own: \
+                     opengcs disk add {name} {file} /{place}{read_only}"
+                ))
+                .into(),
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 //! VMs that outlive the command, as far as that goes without one.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
 use crate::fixture::{Place, kernel, said};
@@ -65,6 +66,11 @@ fn where_there_is_no_vm_the_list_is_empty_and_the_rest_says_so() {
     ] {
         runtime.fails(arguments, 1, &["there is no VM a"]);
     }
+    let arguments = ["disk", "add", "a", "x.vhd:/mnt/x:ro"];
+    runtime.fails(&arguments, 2, &["there is no file x.vhd:/mnt/x:ro"]);
+    let text = said(&runtime.opengcs(&arguments).output().unwrap());
+    let apart = "opengcs disk add a x.vhd /mnt/x --read-only";
+    assert!(text.contains(apart), "{text}");
     runtime.fails(&["exec", "a", "--", "true"], 125, &["there is no VM a"]);
     runtime.fails(&["exec", "-e", "=x", "a", "--", "true"], 2, &["=x"]);
 }
@@ -135,6 +141,52 @@ fn a_vm_that_died_is_told_of_until_it_is_stopped() {
     let stopped = runtime.ok(&["vm", "stop", "a"]);
     assert!(stopped.contains("the guest powered off"), "{stopped}");
     assert_eq!(runtime.ok(&["vm", "ls"]), "");
+}
+
+#[test]
+fn several_are_stopped_at_once_and_each_is_told_of() {
+    let runtime = Runtime::new();
+    dead(&runtime, "a");
+    dead(&runtime, "b");
+    let output = runtime
+        .opengcs(&["vm", "stop", "a", "none", "b", "a", "nobody"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout.clone()).unwrap() + &said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for (words, times) in [
+        ("a had ended by itself", 1),
+        ("b had ended by itself", 1),
+        ("there is no VM none", 1),
+        ("there is no VM nobody", 1),
+    ] {
+        assert_eq!(text.matches(words).count(), times, "{words}: {text}");
+    }
+    assert_eq!(runtime.ok(&["vm", "ls"]), "");
+}
+
+#[test]
+fn an_interrupt_ends_logs_that_nobody_reads() {
+    let runtime = Runtime::new();
+    dead(&runtime, "a");
+    let console = runtime.place.path("run/opengcs/a/console.log");
+    fs::write(console, vec![b'x'; 1 << 20]).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_opengcs"));
+    let mut logs = command
+        .args(["vm", "logs", "a", "--log", "console"])
+        .env("XDG_RUNTIME_DIR", runtime.place.path("run"))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It has begun once a byte is there; the rest does not fit into the pipe.
+    let mut unread = logs.stdout.take().unwrap();
+    unread.read_exact(&mut [0]).unwrap();
+    let pid = rustix::process::Pid::from_child(&logs);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = logs.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+    drop(unread);
 }
 
 #[test]

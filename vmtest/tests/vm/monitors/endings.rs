@@ -21,7 +21,7 @@ pub(super) async fn death() -> Result<()> {
     ensure!(up.code == Some(0), "{}{}", up.stderr, told.stderr);
     ensure!(told.code == Some(1), "{:?}: {}", told.code, told.stderr);
     ensure!(
-        told.stderr.contains("a VM a is running, or about to"),
+        told.stderr.contains("there is a VM a already"),
         "{}",
         told.stderr
     );

@@ -3,7 +3,10 @@
 use std::{ffi::CString, path::Path};
 
 use opengcs_bridge::message::MappedVirtualDisk;
-use rustix::mount::{MountFlags, mount};
+use rustix::{
+    io::Errno,
+    mount::{MountFlags, mount},
+};
 
 use crate::serve::{Outcome, invalid};
 
@@ -67,6 +70,18 @@ impl MountOptions {
             self.flags,
             self.data.as_c_str(),
         )
+    }
+
+    /// What an error of the kernel's says of a mount, where its own words say little.
+    pub(super) fn why(&self, errno: Errno) -> Option<String> {
+        let filesystem = &self.filesystem;
+        match errno {
+            Errno::INVAL => Some(format!(
+                "there is no sound {filesystem} file system on it, or it does not know an option"
+            )),
+            Errno::NODEV => Some(format!("the guest's kernel has no {filesystem}")),
+            _ => None,
+        }
     }
 }
 

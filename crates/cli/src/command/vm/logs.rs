@@ -1,6 +1,6 @@
 //! `opengcs vm logs`: what a VM's console and its monitor say.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
@@ -9,7 +9,7 @@ use opengcs_monitor::{Client, Folders, Follow, Looked, Name};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::output;
+use crate::output::{self, Data, Output};
 
 /// Bytes read at once of a VM that has ended.
 const PIECE: usize = 64 << 10;
@@ -66,13 +66,14 @@ impl Logs {
     pub(super) async fn run(self, context: &Context) -> Result<u8> {
         let folders = Folders::of(&context.environment)?;
         let sources: Vec<_> = self.log.iter().map(|log| log.source()).collect();
-        let mut lines = Lines::new(if context.json {
+        let form = if context.json {
             Form::Json
         } else if sources.len() == 1 {
             Form::Plain
         } else {
             Form::Named
-        });
+        };
+        let mut lines = Lines::new(output::data(context.stop.flag())?, form);
         match Client::look_for(&folders, &self.name).await? {
             Looked::Living(mut client) => {
                 let mut pieces = client.logs(&sources, self.follow, self.tail).await?;
@@ -107,6 +108,7 @@ enum Form {
 
 /// Lines of several logs: each is printed when it is whole.
 struct Lines {
+    out: Output<Data>,
     form: Form,
     pending: [Vec<u8>; 3],
 }
@@ -119,61 +121,65 @@ struct Line<'a> {
 }
 
 impl Lines {
-    fn new(form: Form) -> Self {
+    fn new(out: Output<Data>, form: Form) -> Self {
         Self {
+            out,
             form,
             pending: [const { Vec::new() }; 3],
         }
     }
 
     fn print(&mut self, source: Source, data: &[u8]) -> Result<()> {
-        let mut out = output::stdout();
-        let form = self.form;
-        let printed = if form == Form::Plain {
-            out.write_all(data)
+        let written = if self.form == Form::Plain {
+            self.out.write_all(data)
         } else {
-            let (name, pending) = self.of(source);
+            let (name, pending) = of(&mut self.pending, source);
             pending.extend_from_slice(data);
             let whole = pending.iter().rposition(|byte| *byte == b'\n');
-            let lines: Vec<u8> = pending.drain(..whole.map_or(0, |end| end + 1)).collect();
-            lines
+            let whole: Vec<u8> = pending.drain(..whole.map_or(0, |end| end + 1)).collect();
+            let mut lines = Vec::with_capacity(whole.len());
+            whole
                 .split_inclusive(|byte| *byte == b'\n')
-                .try_for_each(|line| match form {
-                    Form::Json => {
-                        let text = String::from_utf8_lossy(line);
-                        let line = Line {
-                            log: name,
-                            line: text.trim_end_matches(['\r', '\n']),
-                        };
-                        serde_json::to_writer(&mut out, &line)?;
-                        out.write_all(b"\n")
-                    }
-                    Form::Plain | Form::Named => {
-                        write!(out, "{name:<7} | ").and_then(|()| out.write_all(line))
-                    }
-                })
+                .try_for_each(|line| self.form.add(name, line, &mut lines))
+                .and_then(|()| self.out.write_all(&lines))
         };
-        printed
-            .and_then(|()| out.flush())
-            .context("cannot write to stdout")
+        written.context("cannot write to stdout")
     }
 
     /// Prints what had no end of its line.
     fn finish(&mut self) -> Result<()> {
         for source in [Source::Console, Source::Monitor, Source::Agent] {
-            if !self.of(source).1.is_empty() {
+            if !of(&mut self.pending, source).1.is_empty() {
                 self.print(source, b"\n")?;
             }
         }
         Ok(())
     }
+}
 
-    fn of(&mut self, source: Source) -> (&'static str, &mut Vec<u8>) {
-        let [console, monitor, agent] = &mut self.pending;
-        match source {
-            Source::Console => ("console", console),
-            Source::Agent => ("agent", agent),
-            Source::Monitor | Source::Unspecified => ("monitor", monitor),
+impl Form {
+    /// Adds a line of the log `name` to `lines`.
+    fn add(self, name: &'static str, line: &[u8], lines: &mut Vec<u8>) -> io::Result<()> {
+        if self == Self::Json {
+            let text = String::from_utf8_lossy(line);
+            let line = Line {
+                log: name,
+                line: text.trim_end_matches(['\r', '\n']),
+            };
+            serde_json::to_writer(&mut *lines, &line)?;
+            return lines.write_all(b"\n");
         }
+        write!(lines, "{name:<7} | ")?;
+        lines.write_all(line)
+    }
+}
+
+/// The name of a log, and what it has of a line that is not whole.
+fn of(pending: &mut [Vec<u8>; 3], source: Source) -> (&'static str, &mut Vec<u8>) {
+    let [console, monitor, agent] = pending;
+    match source {
+        Source::Console => ("console", console),
+        Source::Agent => ("agent", agent),
+        Source::Monitor | Source::Unspecified => ("monitor", monitor),
     }
 }

@@ -1,8 +1,9 @@
 //! `opengcs vm stats`: what a VM uses.
 
+use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use opengcs_monitor::{Client, Folders, Name, proto};
 use serde::Serialize;
@@ -85,8 +86,10 @@ impl Stats {
         let mut client = Client::connect(&folders, &self.name).await?;
         let every = self.follow.then(|| Duration::from_secs(self.every.into()));
         let mut all = client.stats(every).await?;
+        let mut out = output::data(context.stop.flag())?;
+        let mut print = |text: &str| writeln!(out, "{text}").context("cannot write to stdout");
         if !context.json {
-            output::print(format_args!("{HEADER}"))?;
+            print(HEADER)?;
         }
         let mut before = None;
         loop {
@@ -95,11 +98,11 @@ impl Stats {
             };
             let now = Use::from(told);
             if !context.json {
-                output::print(format_args!("{}", line(&now, before.as_ref())))?;
+                print(&line(&now, before.as_ref()))?;
             } else if self.follow {
-                output::print(format_args!("{}", serde_json::to_string(&now)?))?;
+                print(&serde_json::to_string(&now)?)?;
             } else {
-                output::json(&now)?;
+                print(&serde_json::to_string_pretty(&now)?)?;
             }
             before = Some(now);
         }
