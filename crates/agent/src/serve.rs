@@ -15,6 +15,7 @@ mod processes;
 mod properties;
 mod requests;
 mod stacks;
+mod workers;
 
 use std::{
     io,
@@ -29,7 +30,7 @@ use rustix::io::Errno;
 
 use self::{
     containers::Containers, latch::Latch, mounts::Mounts, news::News, power::Power,
-    processes::Processes,
+    processes::Processes, workers::Workers,
 };
 use crate::{
     log, sys,
@@ -78,6 +79,7 @@ struct Agent {
     power: Power,
     /// Opens when every kernel module is loaded.
     modules: Latch,
+    workers: Arc<Workers>,
     /// Requests that are served on threads of their own at this moment.
     busy: AtomicUsize,
 }
@@ -125,6 +127,7 @@ pub fn run(options: Options) -> io::Result<()> {
         news: News::default(),
         power,
         modules: Latch::default(),
+        workers: Arc::default(),
         busy: AtomicUsize::new(0),
     });
     if std::env::var_os(crate::init::MODULES_VARIABLE).is_some() {

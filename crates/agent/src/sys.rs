@@ -1,91 +1,23 @@
-//! What the safe interfaces of the system lack: starting a process in surroundings of its own, a
-//! working directory of one thread's own, crediting entropy, signals by any number, and the device mapper.
+//! What the safe interfaces of the system lack: starting a program in surroundings of its own, vsock
+//! connections, a working directory of one thread's own, crediting entropy, signals by any number, and the
+//! device mapper.
 #![allow(
     unsafe_code,
-    reason = "the standard library's `pre_exec`, unsharing, ioctls with kernel structures, and real-time signal numbers have no safe form"
+    reason = "sharing memory with a child, unsharing, addresses and ioctls with kernel structures, and real-time signal numbers have no safe form"
 )]
 
 pub(crate) mod device_mapper;
+pub(crate) mod spawn;
 pub(crate) mod vsock;
 
-use std::{
-    io,
-    os::{fd::AsFd, unix::process::CommandExt as _},
-    path::Path,
-    process::Command,
-};
+use std::{io, os::fd::AsFd, path::Path};
 
 use rustix::{
-    fs::{Mode, OFlags},
     io::Errno,
     ioctl::{Opcode, Setter, ioctl},
-    process::{
-        Gid, Resource, Rlimit, Signal, Uid, chdir, ioctl_tiocsctty, setrlimit, setsid, umask,
-    },
-    thread::{
-        UnshareFlags, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
-        unshare_unsafe,
-    },
+    process::{Signal, chdir},
+    thread::{UnshareFlags, unshare_unsafe},
 };
-
-/// What a process is given before its program begins, beside what [`Command`] gives.
-#[derive(Debug, Default)]
-pub(crate) struct Surroundings {
-    /// Whether its standard input becomes its controlling terminal.
-    pub(crate) terminal: bool,
-    /// Whom it runs as: user, group, and all groups.
-    pub(crate) identity: Option<(Uid, Gid, Vec<Gid>)>,
-    pub(crate) limits: Vec<(Resource, Rlimit)>,
-    pub(crate) umask: Option<u32>,
-    /// What is written to its `oom_score_adj`.
-    pub(crate) oom_score_adj: Option<String>,
-    pub(crate) no_new_privileges: bool,
-}
-
-/// Has the command lead a session of its own, with these surroundings, and be one that the kernel
-/// may choose when memory runs out, unlike us.
-pub(crate) fn surround(command: &mut Command, surroundings: Surroundings) {
-    let prepare = move || -> io::Result<()> {
-        setsid()?;
-        if surroundings.terminal {
-            ioctl_tiocsctty(rustix::stdio::stdin())?;
-        }
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let score = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty());
-        match (&surroundings.oom_score_adj, score) {
-            (Some(adjustment), score) => {
-                rustix::io::write(&score?, adjustment.as_bytes())?;
-            }
-            // Where ours cannot be given up, it was not had either.
-            (None, Ok(score)) => {
-                let _ = rustix::io::write(&score, b"0");
-            }
-            (None, Err(_)) => {}
-        }
-        // Limits may be raised by the one who starts it and not by everybody.
-        for (resource, limit) in &surroundings.limits {
-            setrlimit(*resource, *limit)?;
-        }
-        if let Some(mask) = surroundings.umask {
-            umask(Mode::from_raw_mode(mask));
-        }
-        if let Some((user, group, groups)) = &surroundings.identity {
-            set_thread_groups(groups)?;
-            set_thread_res_gid(*group, *group, *group)?;
-            set_thread_res_uid(*user, *user, *user)?;
-        }
-        if surroundings.no_new_privileges {
-            set_no_new_privs(true)?;
-        }
-        Ok(())
-    };
-    // SAFETY: between fork and exec the closure makes plain system calls: it allocates nothing,
-    // takes no lock and touches no memory of other threads. There is one thread by then, so that
-    // what is set for the thread is set for the process.
-    unsafe {
-        command.pre_exec(prepare);
-    }
-}
 
 /// A signal by its number, 1 to 64.
 pub(crate) fn signal(number: i32) -> Option<Signal> {
@@ -172,16 +104,5 @@ mod tests {
         assert_eq!(there, path);
         assert_eq!(std::env::current_dir().unwrap(), here);
         assert!(in_folder(&path.join("gone"), || Ok(())).is_err());
-    }
-
-    #[test]
-    fn a_process_leads_its_own_session() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "cat /proc/$$/stat | cut -d' ' -f1,6"]);
-        surround(&mut command, Surroundings::default());
-        let output = command.output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let (pid, session) = text.trim().split_once(' ').unwrap();
-        assert_eq!(pid, session);
     }
 }

@@ -7,14 +7,17 @@ use std::{
     path::PathBuf,
 };
 
-use vsock::{VMADDR_CID_HOST, VsockStream};
-
-use crate::sys;
+use crate::sys::vsock;
 
 /// Reaches ports of the host.
 pub(crate) trait Dial: Send + Sync {
     /// Connects to a port.
     fn dial(&self, port: u32) -> io::Result<OwnedFd>;
+
+    /// Connects to ports, asked for in this order, and waits for the answers together.
+    fn dial_each(&self, ports: &[u32]) -> Vec<io::Result<OwnedFd>> {
+        ports.iter().map(|port| self.dial(*port)).collect()
+    }
 }
 
 /// The host of this virtual machine.
@@ -22,17 +25,13 @@ pub(crate) struct Vsock;
 
 impl Dial for Vsock {
     fn dial(&self, port: u32) -> io::Result<OwnedFd> {
-        loop {
-            match VsockStream::connect_with_cid_port(VMADDR_CID_HOST, port) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(connection) => {
-                    // What the kernel refuses costs speed only.
-                    let _ = sys::vsock::enlarge_buffers(&connection);
-                    return Ok(connection.into());
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        vsock::begin(port)?.finish()
+    }
+
+    fn dial_each(&self, ports: &[u32]) -> Vec<io::Result<OwnedFd>> {
+        let begun: Vec<_> = ports.iter().map(|port| vsock::begin(*port)).collect();
+        let finish = |begun: io::Result<vsock::Begun>| begun?.finish();
+        begun.into_iter().map(finish).collect()
     }
 }
 

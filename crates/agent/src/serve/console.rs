@@ -3,12 +3,7 @@
 //! One thread carries input, one output. The terminal is held by these two alone: when the host
 //! has gone they let go of it, and the kernel hangs up on the process.
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    process::{Command, Stdio},
-    sync::Arc,
-};
+use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use opengcs_bridge::message::ConsoleSize;
 use rustix::{
@@ -40,20 +35,16 @@ impl Console {
         })
     }
 
-    /// Gives the process's side of the terminal to a command, and to `owner` when that is not us.
-    pub(super) fn attach(&self, command: &mut Command, owner: Option<u32>) -> io::Result<()> {
+    /// The process's side of the terminal as its streams, which is `owner`'s when that is not us.
+    pub(super) fn attach(&self, owner: Option<u32>) -> io::Result<[OwnedFd; 3]> {
         let name = ptsname(&*self.terminal, Vec::new())?;
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let stdin = rustix::fs::open(name.as_c_str(), flags, Mode::empty())?;
         if let Some(owner) = owner {
             fchown(&stdin, Some(Uid::from_raw(owner)), None)?;
         }
-        let stdout = stdin.try_clone()?;
-        let stderr = stdin.try_clone()?;
-        command.stdin(Stdio::from(stdin));
-        command.stdout(Stdio::from(stdout));
-        command.stderr(Stdio::from(stderr));
-        Ok(())
+        let (stdout, stderr) = (stdin.try_clone()?, stdin.try_clone()?);
+        Ok([stdin, stdout, stderr])
     }
 
     /// Sets its size; 0 by 0 is none.

@@ -5,16 +5,20 @@
 //! parameters lack (user, limits, the terminal's size), and each of its members wins.
 
 use std::{
+    collections::BTreeMap,
+    ffi::CString,
     io,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt as _, unix::process::CommandExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use opengcs_bridge::message::{
     ConsoleSize, ExecuteSettings, OciProcess, ProcessParameters, StdioPorts,
 };
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 
 use self::identity::Identity;
 use super::{
@@ -24,7 +28,7 @@ use super::{
     processes::{Resize, Started},
 };
 use crate::{
-    sys::{self, Surroundings},
+    sys::spawn::{Program, Surroundings, spawn},
     transport::Dial,
 };
 
@@ -43,29 +47,37 @@ pub(super) fn dial(
     parameters: &ProcessParameters,
     ports: StdioPorts,
 ) -> Outcome<Streams> {
-    let dial = |wanted: bool, port: u32, name: &str| -> Outcome<Option<OwnedFd>> {
-        if !wanted || port == 0 {
-            return Ok(None);
+    let wanted = [
+        (parameters.create_stdin_pipe, ports.stdin, "stdin"),
+        (parameters.create_stdout_pipe, ports.stdout, "stdout"),
+        (parameters.create_stderr_pipe, ports.stderr, "stderr"),
+    ];
+    let is_wanted = |(wanted, port, _): &(bool, u32, &str)| *wanted && *port != 0;
+    let dialled: Vec<u32> = wanted
+        .iter()
+        .filter(|stream| is_wanted(stream))
+        .map(|(_, port, _)| *port)
+        .collect();
+    let mut connections = dialer.dial_each(&dialled).into_iter();
+    let mut streams = Streams::default();
+    for (stream, wanted) in streams.iter_mut().zip(&wanted) {
+        if is_wanted(wanted) {
+            let (_, port, name) = wanted;
+            *stream = connections.next().transpose().map_err(|error| {
+                failed(format!(
+                    "connect {name} to port {port} of the host: {error}"
+                ))
+            })?;
         }
-        let connection = dialer.dial(port);
-        connection.map(Some).map_err(|error| {
-            failed(format!(
-                "connect {name} to port {port} of the host: {error}"
-            ))
-        })
-    };
-    Ok([
-        dial(parameters.create_stdin_pipe, ports.stdin, "stdin")?,
-        dial(parameters.create_stdout_pipe, ports.stdout, "stdout")?,
-        dial(parameters.create_stderr_pipe, ports.stderr, "stderr")?,
-    ])
+    }
+    Ok(streams)
 }
 
 /// Starts a process outside any container, and gives its number.
 pub(super) fn execute(agent: &Agent, settings: &ExecuteSettings) -> Outcome<u32> {
     let parameters = &settings.process_parameters.0;
     let plan = Plan::read(parameters)?;
-    let mut command = plan.command()?;
+    let mut program = plan.program()?;
     let [stdin, stdout, stderr] = dial(&*agent.dialer, parameters, settings.stdio)?;
 
     let console = if plan.terminal {
@@ -74,28 +86,29 @@ pub(super) fn execute(agent: &Agent, settings: &ExecuteSettings) -> Outcome<u32>
         let opened = Console::open().and_then(|console| {
             console.resize(plan.size)?;
             let owner = plan.identity.as_ref().map(|identity| identity.uid);
-            console.attach(&mut command, owner)?;
+            program.stdio = console.attach(owner)?.map(Some);
             Ok(console)
         });
         let console = opened.map_err(|error| failed(format!("open a terminal: {error}")))?;
         Some((console, stdin, stdout))
     } else {
-        command.stdin(stdio(stdin));
-        command.stdout(stdio(stdout));
-        command.stderr(stdio(stderr));
+        program.stdio = [stdin, stdout, stderr];
         None
     };
-    sys::surround(&mut command, plan.surroundings());
-    let spawned = command.spawn();
-    // The process alone holds its streams now: they end when it does.
-    let program = command.get_program().to_string_lossy().into_owned();
-    drop(command);
-    let mut child = spawned.map_err(|error| failed(format!("start {program}: {error}")))?;
-    let pid = child.id();
+    program.surroundings = plan.surroundings();
+    let spawned = spawn(&program);
+    let child = spawned.map_err(|error| {
+        let path = program.path.to_string_lossy();
+        failed(format!("start {path}: {error}"))
+    })?;
+    // The process alone holds its streams from here on: they end when it does.
+    drop(program);
+    let pid = child.as_raw_nonzero().get().unsigned_abs();
     let resize = console.as_ref().map(|(console, ..)| console.resizer());
-    if let Err(failure) = take_in(agent, pid, resize) {
-        let _ = child.kill();
-        let _ = child.wait();
+    if let Err(failure) = take_in(agent, child, resize) {
+        // Nobody has reaped it, so that the number is its own.
+        let _ = kill_process(child, Signal::KILL);
+        let _ = waitpid(Some(child), WaitOptions::empty());
         return Err(failure);
     }
     if let Some((console, stdin, stdout)) = console {
@@ -106,11 +119,9 @@ pub(super) fn execute(agent: &Agent, settings: &ExecuteSettings) -> Outcome<u32>
     Ok(pid)
 }
 
-fn take_in(agent: &Agent, pid: u32, resize: Option<Resize>) -> Outcome<()> {
-    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let child = number
-        .ok_or(rustix::io::Errno::SRCH)
-        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+fn take_in(agent: &Agent, child: Pid, resize: Option<Resize>) -> Outcome<()> {
+    let pid = child.as_raw_nonzero().get().unsigned_abs();
+    let child = pidfd_open(child, PidfdFlags::empty())
         .map_err(|error| failed(format!("watch process {pid}: {error}")))?;
     agent.processes.insert(Started {
         pid,
@@ -181,8 +192,8 @@ impl Plan {
         })
     }
 
-    fn command(&self) -> Outcome<Command> {
-        let (name, arguments) = self
+    fn program(&self) -> Outcome<Program> {
+        let (name, _) = self
             .words
             .split_first()
             .filter(|(name, _)| !name.is_empty())
@@ -197,16 +208,29 @@ impl Plan {
         }
         let path = self.environment.iter().rfind(|(name, _)| name == "PATH");
         let path = path.map_or(DEFAULT_PATH, |(_, path)| path);
-        let program = find(name, path, Path::new(folder))
+        let path = find(name, path, Path::new(folder))
             .map_err(|error| failed(format!("start {name}: {error}")))?;
-        let mut command = Command::new(program);
-        command
-            .arg0(name)
-            .args(arguments)
-            .current_dir(folder)
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        Ok(command)
+        // The last of several variables of one name counts.
+        let environment: BTreeMap<_, _> = self
+            .environment
+            .iter()
+            .map(|(name, value)| (name, format!("{name}={value}")))
+            .collect();
+        let word = |word: &[u8]| {
+            CString::new(word).map_err(|_| invalid("a word of the command holds a zero byte"))
+        };
+        let words = |words: &mut dyn Iterator<Item = &String>| {
+            let words = words.map(|one| word(one.as_bytes()));
+            words.collect::<Outcome<Vec<_>>>()
+        };
+        Ok(Program {
+            path: word(path.as_os_str().as_bytes())?,
+            arguments: words(&mut self.words.iter())?,
+            environment: words(&mut environment.values())?,
+            folder: word(folder.as_bytes())?,
+            stdio: [None, None, None],
+            surroundings: Surroundings::default(),
+        })
     }
 
     fn surroundings(self) -> Surroundings {
@@ -240,10 +264,6 @@ fn identity(oci: &OciProcess) -> Outcome<Option<Identity>> {
 fn split(variable: &str) -> (String, String) {
     let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
     (name.to_owned(), value.to_owned())
-}
-
-fn stdio(connection: Option<OwnedFd>) -> Stdio {
-    connection.map_or_else(Stdio::null, Stdio::from)
 }
 
 pub(super) fn words(parameters: &ProcessParameters) -> Outcome<Vec<String>> {
@@ -315,7 +335,7 @@ mod tests {
         }
         for empty in ["", "  ", "''"] {
             let plan = Plan::read(&parameters(empty)).unwrap();
-            assert!(plan.command().is_err(), "{empty}");
+            assert!(plan.program().is_err(), "{empty}");
         }
     }
 

@@ -68,9 +68,10 @@ fn serve_apart(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: &Ticket, requ
         answers.send(&ticket.answer(Err(failure)));
         return;
     }
-    let spawned = {
+    let begun = {
         let (agent, answers, ticket) = (Arc::clone(agent), Arc::clone(answers), ticket.clone());
-        spawn("request", move || {
+        let workers = Arc::clone(&agent.workers);
+        workers.begin(Box::new(move || {
             let outcome = catch(|| {
                 if !matches!(request, Request::DumpStacks(_)) && !agent.modules.wait(MODULES) {
                     log::warning(format_args!("the kernel's modules are still being loaded"));
@@ -86,9 +87,9 @@ fn serve_apart(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: &Ticket, requ
                 ));
             }
             answers.send(&ticket.answer(outcome));
-        })
+        }))
     };
-    if let Err(error) = spawned {
+    if let Err(error) = begun {
         agent.busy.fetch_sub(1, Ordering::Relaxed);
         answers.send(&ticket.answer(Err(failed(format!("no thread to serve it: {error}")))));
     }
