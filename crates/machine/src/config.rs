@@ -174,6 +174,21 @@ impl MachineConfig {
         self
     }
 
+    /// Where the console is recorded.
+    pub(crate) fn console_file(&self) -> PathBuf {
+        let given = self.console_path.clone();
+        given.unwrap_or_else(|| self.runtime_dir.join("console.log"))
+    }
+
+    /// Removes the files that were made for the machine alone.
+    pub(crate) fn remove_files(&self) {
+        if self.console_path.is_none() {
+            let console = self.console_file();
+            let _ = std::fs::remove_file(crate::console::older(&console));
+            let _ = std::fs::remove_file(console);
+        }
+    }
+
     /// Checks the numbers and names (not the files, which [start](crate::Machine::power_on) checks).
     ///
     /// # Errors

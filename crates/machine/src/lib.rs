@@ -43,6 +43,8 @@ mod console;
 pub mod disk;
 pub mod error;
 pub mod hcs;
+#[cfg(any(target_os = "linux", windows))]
+mod life;
 pub mod local;
 pub mod machine;
 #[cfg(target_os = "linux")]

@@ -25,16 +25,16 @@ mod stop;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::watch;
 
 use crate::acceleration::{self, Choice};
 use crate::config::MachineConfig;
 use crate::disk::{DiskSpec, Slot};
 use crate::error::{Error, ErrorKind, Result};
+use crate::life::Life;
 use crate::machine::{BoxFuture, Description, Exit, Machine, Port};
 use crate::state::{Event, State};
 use crate::stream::{Listener, Stream};
@@ -71,12 +71,11 @@ struct Inner {
     config: MachineConfig,
     console: PathBuf,
     choice: Choice,
-    state: Mutex<State>,
+    life: Life,
     vsock: Vsock,
     output: Output,
     live: OnceLock<Live>,
     arguments: OnceLock<Vec<OsString>>,
-    exit: watch::Sender<Option<Exit>>,
 }
 
 /// A machine run by QEMU.
@@ -105,21 +104,16 @@ impl Qemu {
     /// [`ErrorKind::InvalidConfig`]; [`ErrorKind::Io`] if this process is out of descriptors.
     pub fn create(config: MachineConfig) -> Result<Self> {
         config.validate()?;
-        let console = config
-            .console_path
-            .clone()
-            .unwrap_or_else(|| config.runtime_dir.join("console.log"));
         let choice = acceleration::choose(config.acceleration, &acceleration::Host::probe());
         Ok(Self {
             inner: Arc::new(Inner {
-                console,
+                console: config.console_file(),
                 choice,
-                state: Mutex::new(State::Created),
+                life: Life::new(&config.name),
                 vsock: Vsock::new()?,
                 output: Output::new(),
                 live: OnceLock::new(),
                 arguments: OnceLock::new(),
-                exit: watch::Sender::new(None),
                 config,
             }),
         })
@@ -138,48 +132,10 @@ impl Qemu {
 }
 
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Moves on if the event fits; gives the state it left.
-    fn advance(&self, event: Event) -> std::result::Result<State, State> {
-        let mut state = self.state();
-        let before = *state;
-        match before.after(event) {
-            Some(after) => {
-                *state = after;
-                Ok(before)
-            }
-            None => Err(before),
-        }
-    }
-
     fn live(&self) -> Result<&Live> {
-        match (self.live.get(), *self.state()) {
-            (Some(live), State::Running | State::Stopping) if !live.process.has_ended() => Ok(live),
-            (_, state @ (State::Created | State::Starting)) => Err(Error::new(
-                ErrorKind::WrongState,
-                format!(
-                    "machine {} is not running yet: it is {state}",
-                    self.config.name
-                ),
-            )),
-            _ => Err(self.died()),
-        }
-    }
-
-    /// The error of an operation that the machine's end came before.
-    fn died(&self) -> Error {
-        let how = self
-            .exit
-            .borrow()
-            .as_ref()
-            .map_or_else(|| "its process is gone".to_owned(), Exit::to_string);
-        Error::new(
-            ErrorKind::GuestDied,
-            format!("machine {} has ended: {how}", self.config.name),
-        )
+        let live = self.live.get();
+        self.life
+            .while_running(live.filter(|live| !live.process.has_ended()))
     }
 
     async fn connect(&self, port: Port) -> Result<Stream> {
@@ -208,25 +164,18 @@ impl Inner {
             ),
         })
     }
-
-    fn remove_files(&self) {
-        if self.config.console_path.is_none() {
-            let _ = std::fs::remove_file(&self.console);
-            let _ = std::fs::remove_file(crate::console::older(&self.console));
-        }
-    }
 }
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        let _ = self.inner.advance(Event::StopAsked);
+        let _ = self.inner.life.advance(Event::StopAsked);
         if let Some(live) = self.inner.live.get()
             && !live.process.has_ended()
         {
             live.process.kill_now();
         }
         self.inner.vsock.stop();
-        self.inner.remove_files();
+        self.inner.config.remove_files();
     }
 }
 
@@ -267,11 +216,11 @@ impl Machine for Qemu {
     }
 
     fn wait(&self) -> BoxFuture<'_, Exit> {
-        Box::pin(self.inner.wait())
+        Box::pin(self.inner.life.wait())
     }
 
     fn state(&self) -> State {
-        *self.inner.state()
+        self.inner.life.state()
     }
 
     fn console(&self) -> PathBuf {

@@ -128,7 +128,7 @@ pub(super) async fn attach(inner: &Arc<Inner>, disk: DiskSpec) -> Result<Slot> {
             let _ = detach_now(&task, slot).await;
         }
     });
-    told.await.map_err(|_| inner.died())?
+    told.await.map_err(|_| inner.life.died())?
 }
 
 pub(super) async fn detach(inner: &Arc<Inner>, slot: Slot) -> Result<()> {
@@ -138,7 +138,7 @@ pub(super) async fn detach(inner: &Arc<Inner>, slot: Slot) -> Result<()> {
     tokio::spawn(async move {
         let _ = tell.send(detach_now(&task, slot).await);
     });
-    told.await.map_err(|_| inner.died())?
+    told.await.map_err(|_| inner.life.died())?
 }
 
 async fn attach_now(inner: &Arc<Inner>, mut disk: DiskSpec) -> Result<Slot> {

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::console::Console;
@@ -17,9 +16,10 @@ use super::sys::process;
 use super::sys::socket::{self, Family, StandIn};
 use super::sys::system::{self, Ask, News, System};
 use crate::config::{Boot, MachineConfig};
-use crate::console::{older, panic_message};
+use crate::console::panic_message;
 use crate::disk::{DiskSpec, Slot};
 use crate::error::{Error, ErrorKind, Result};
+use crate::life::Life;
 use crate::machine::{BoxFuture, Description, Exit, ExitReason, Machine, Port};
 use crate::state::{Event, State};
 use crate::stream::{Listener, Stream, StreamStatus};
@@ -124,9 +124,8 @@ pub(super) struct Inner {
     pub(super) ports: Arc<Ports>,
     pub(super) disks: Disks,
     pub(super) system: Mutex<Option<Arc<System>>>,
-    pub(super) exit: watch::Sender<Option<Exit>>,
+    pub(super) life: Life,
     library: OnceLock<Arc<Library>>,
-    state: Mutex<State>,
     notes: Mutex<String>,
 }
 
@@ -156,21 +155,16 @@ impl Hcs {
     /// [`ErrorKind::InvalidConfig`].
     pub fn create(config: MachineConfig, host: Host) -> Result<Self> {
         config.validate()?;
-        let console_path = config
-            .console_path
-            .clone()
-            .unwrap_or_else(|| config.runtime_dir.join("console.log"));
         Ok(Self {
             inner: Arc::new(Inner {
                 id: Uuid::new_v4().to_string(),
-                console_path,
+                console_path: config.console_file(),
                 console: Console::new(),
                 ports: Arc::new(Ports::new(host.family.clone())),
                 disks: Disks::new(config.scsi_controllers),
                 system: Mutex::new(None),
-                exit: watch::Sender::new(None),
+                life: Life::new(&config.name),
                 library: OnceLock::new(),
-                state: Mutex::new(State::Created),
                 notes: Mutex::default(),
                 config,
                 host,
@@ -180,23 +174,6 @@ impl Hcs {
 }
 
 impl Inner {
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Moves on if the event fits; gives the state it left.
-    pub(super) fn advance(&self, event: Event) -> std::result::Result<State, State> {
-        let mut state = self.state();
-        let before = *state;
-        match before.after(event) {
-            Some(after) => {
-                *state = after;
-                Ok(before)
-            }
-            None => Err(before),
-        }
-    }
-
     /// The library, loaded when it is first needed.
     pub(super) fn library(&self) -> Result<Arc<Library>> {
         if let Some(library) = self.library.get() {
@@ -212,33 +189,7 @@ impl Inner {
 
     /// The running system.
     pub(super) fn system(&self) -> Result<Arc<System>> {
-        let state = *self.state();
-        match (self.slot().clone(), state) {
-            (Some(system), State::Running | State::Stopping) if self.exit.borrow().is_none() => {
-                Ok(system)
-            }
-            (_, State::Created | State::Starting) => Err(Error::new(
-                ErrorKind::WrongState,
-                format!(
-                    "machine {} is not running yet: it is {state}",
-                    self.config.name
-                ),
-            )),
-            _ => Err(self.died()),
-        }
-    }
-
-    /// The error of an operation that the machine's end came before.
-    pub(super) fn died(&self) -> Error {
-        let how = self
-            .exit
-            .borrow()
-            .as_ref()
-            .map_or_else(|| "it is gone".to_owned(), Exit::to_string);
-        Error::new(
-            ErrorKind::GuestDied,
-            format!("machine {} has ended: {how}", self.config.name),
-        )
+        self.life.while_running(self.slot().clone())
     }
 
     /// Does something with the running system, on a thread that may wait; the machine's end ends our wait.
@@ -256,17 +207,16 @@ impl Inner {
         work: impl FnOnce(&System) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let task = tokio::task::spawn_blocking(move || work(&system));
-        let mut exit = self.exit.subscribe();
         tokio::select! {
             biased;
-            done = task => done.unwrap_or_else(|_| Err(self.died())),
-            _ = exit.wait_for(Option::is_some) => Err(self.died()),
+            done = task => done.unwrap_or_else(|_| Err(self.life.died())),
+            _ = self.life.wait() => Err(self.life.died()),
         }
     }
 
     /// What the service tells, on a thread of its own.
     pub(super) fn heard(&self, news: News) {
-        let asked = *self.state() == State::Stopping;
+        let asked = self.life.state() == State::Stopping;
         match news {
             News::Crashed(report) => self.note(&report),
             News::Exited(document) => {
@@ -301,15 +251,7 @@ impl Inner {
             (reason, _) => reason,
         };
         let stderr = self.notes().clone();
-        let first = self.exit.send_if_modified(|slot| {
-            let first = slot.is_none();
-            if first {
-                // Whoever hears of the end finds the state that goes with it.
-                let _ = self.advance(Event::ProcessEnded);
-                *slot = Some(Exit { reason, stderr });
-            }
-            first
-        });
+        let first = self.life.end(Exit { reason, stderr }, Event::ProcessEnded);
         if first {
             if let Some(system) = &*self.slot() {
                 system.give_up();
@@ -319,15 +261,15 @@ impl Inner {
     }
 
     async fn terminate(&self) -> Exit {
-        if let Ok(State::Created) = self.advance(Event::StopAsked) {
+        if let Ok(State::Created) = self.life.advance(Event::StopAsked) {
             self.ended(ExitReason::Terminated);
-            return self.wait().await;
+            return self.life.wait().await;
         }
         let system = self.slot().clone();
-        let ended = self.exit.borrow().is_some();
+        let ended = self.life.has_ended();
         let (Some(system), false) = (system, ended) else {
             // It is starting, never came up, or has ended: the report is there or on its way.
-            return self.wait().await;
+            return self.life.wait().await;
         };
         let limit = self.host.limit.min(END_LIMIT);
         let ask = move || system.ask(Ask::Terminate, None, "cannot end the machine", limit);
@@ -337,26 +279,19 @@ impl Inner {
             Ok(Err(error)) => tracing::debug!(%error),
             Err(error) => tracing::warn!(%error),
         }
-        if let Ok(exit) = tokio::time::timeout(limit, self.wait()).await {
+        if let Ok(exit) = tokio::time::timeout(limit, self.life.wait()).await {
             return exit;
         }
         // Nothing was heard of it: with the last handle closed it ends all the same.
         self.ended(ExitReason::Terminated);
-        self.wait().await
-    }
-
-    pub(super) async fn wait(&self) -> Exit {
-        let mut exit = self.exit.subscribe();
-        let found = exit.wait_for(Option::is_some).await;
-        let found = found.ok().and_then(|exit| exit.clone());
-        found.unwrap_or_else(|| Exit::new(ExitReason::Terminated, ""))
+        self.life.wait().await
     }
 
     async fn connect(&self, port: Port) -> Result<Stream> {
         self.system()?;
         let what = format!("cannot connect to port {port} of the guest");
         let Some(vm) = self.ports.vm() else {
-            return Err(self.died());
+            return Err(self.life.died());
         };
         let family = self.ports.family.clone();
         let dial = move || socket::dial(&family, vm, port, CONNECT_LIMIT);
@@ -405,21 +340,14 @@ impl Inner {
             Boot::Disk { .. } => Vec::new(),
         }
     }
-
-    pub(super) fn remove_files(&self) {
-        if self.config.console_path.is_none() {
-            let _ = std::fs::remove_file(&self.console_path);
-            let _ = std::fs::remove_file(older(&self.console_path));
-        }
-    }
 }
 
 impl Drop for Hcs {
     fn drop(&mut self) {
-        let _ = self.inner.advance(Event::StopAsked);
+        let _ = self.inner.life.advance(Event::StopAsked);
         let system = self.inner.slot().clone();
         if let Some(system) = system {
-            if self.inner.exit.borrow().is_none() {
+            if !self.inner.life.has_ended() {
                 system.terminate_now();
             }
             self.inner.ended(ExitReason::Terminated);
@@ -427,7 +355,7 @@ impl Drop for Hcs {
             self.inner.release();
         }
         self.inner.ports.close();
-        self.inner.remove_files();
+        self.inner.config.remove_files();
     }
 }
 
@@ -466,11 +394,11 @@ impl Machine for Hcs {
     }
 
     fn wait(&self) -> BoxFuture<'_, Exit> {
-        Box::pin(self.inner.wait())
+        Box::pin(self.inner.life.wait())
     }
 
     fn state(&self) -> State {
-        *self.inner.state()
+        self.inner.life.state()
     }
 
     fn console(&self) -> PathBuf {

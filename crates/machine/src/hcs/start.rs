@@ -1,6 +1,5 @@
 //! Decides how a machine comes up: what is looked at first, and what a failure leaves behind (nothing).
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::{disks, leftovers, outcome};
 use crate::config::{Boot, MachineConfig};
 use crate::disk::Slot;
 use crate::error::{Error, ErrorKind, Result};
+use crate::life::{OnDrop, check_boot_files};
 use crate::machine::ExitReason;
 use crate::state::{Event, State};
 
@@ -20,34 +20,26 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Inner {
     pub(super) async fn power_on(self: &Arc<Self>) -> Result<()> {
-        if let Err(state) = self.advance(Event::PowerOn) {
-            return Err(Error::new(
-                ErrorKind::WrongState,
-                format!(
-                    "machine {} cannot be started: it is {state}",
-                    self.config.name
-                ),
-            ));
-        }
+        self.life.power_on()?;
         // Should the caller give up, what was begun is undone by dropping it.
-        let failed = OnDrop(Some(|| {
-            let _ = self.advance(Event::StartFailed);
+        let failed = OnDrop::new(|| {
+            let _ = self.life.advance(Event::StartFailed);
             self.ended(ExitReason::Terminated);
             self.release();
             self.ports.close();
-            self.remove_files();
-        }));
+            self.config.remove_files();
+        });
         let mut recording = Recorder(None);
         if let Err(error) = self.bring_up(&mut recording).await {
             // A file that is open cannot be removed.
             recording.end().await;
             return Err(error);
         }
-        if self.advance(Event::Up).is_err() || *self.state() == State::Stopping {
+        if self.life.advance(Event::Up).is_err() || self.life.state() == State::Stopping {
             // It ended, or somebody ended it, while it came up.
             self.end_now().await;
             recording.end().await;
-            return Err(self.died());
+            return Err(self.life.died());
         }
         failed.disarm();
         tokio::spawn(watch_end(Arc::clone(self), recording));
@@ -71,7 +63,7 @@ impl Inner {
         }
         let inner = Arc::clone(self);
         let create = tokio::task::spawn_blocking(move || inner.create_system(&text));
-        let system = create.await.map_err(|_| self.died())??;
+        let system = create.await.map_err(|_| self.life.died())??;
         *self.slot() = Some(Arc::clone(&system));
         let limit = self.host.limit;
         let what = "cannot start the machine";
@@ -142,33 +134,34 @@ const FIRST: Slot = Slot {
 
 /// The configuration with paths that Hyper-V can follow, to files that are there.
 fn complete(config: &MachineConfig) -> Result<MachineConfig> {
-    let file = |path: &Path, what: &str| {
-        let path = disks::absolute(path)?;
-        match std::fs::metadata(&path) {
-            Ok(found) if found.is_file() => Ok(path),
-            Ok(_) => Err(Error::new(
-                ErrorKind::InvalidConfig,
-                format!("{what} {} is not a file", path.display()),
-            )),
-            Err(error) => Err(Error::path(&format!("use {what}"), &path, error)),
-        }
-    };
+    check_boot_files(config)?;
     let mut complete = config.clone();
     match &mut complete.boot {
         Boot::LinuxKernel { kernel, initrd, .. } => {
-            *kernel = file(kernel, "kernel")?;
+            *kernel = disks::absolute(kernel)?;
             if let Some(initrd) = initrd {
-                *initrd = file(initrd, "initrd")?;
+                *initrd = disks::absolute(initrd)?;
             }
         }
-        Boot::Disk { disk, .. } => disk.path = file(&disk.path, "disk")?,
+        Boot::Disk { disk, .. } => {
+            disk.path = disks::absolute(&disk.path)?;
+            // It is not opened: another machine may have it, in its own way.
+            let found = std::fs::metadata(&disk.path)
+                .map_err(|error| Error::path("use disk", &disk.path, error))?;
+            if !found.is_file() {
+                return Err(Error::new(
+                    ErrorKind::InvalidConfig,
+                    format!("disk {} is not a file", disk.path.display()),
+                ));
+            }
+        }
     }
     Ok(complete)
 }
 
 /// Takes what the machine had once it has ended.
 async fn watch_end(inner: Arc<Inner>, mut recorder: Recorder) {
-    let exit = inner.wait().await;
+    let exit = inner.life.wait().await;
     tracing::debug!(machine = %inner.config.name, %exit, "the machine has ended");
     if let Some(task) = &mut recorder.0 {
         let _ = tokio::time::timeout(LAST_WORDS, task).await;
@@ -176,23 +169,6 @@ async fn watch_end(inner: Arc<Inner>, mut recorder: Recorder) {
     recorder.end().await;
     // Handles are closed on a thread that may wait, and never on one of the service's.
     let _ = tokio::task::spawn_blocking(move || inner.release()).await;
-}
-
-/// Runs its action when dropped, unless disarmed.
-struct OnDrop<F: FnOnce()>(Option<F>);
-
-impl<F: FnOnce()> OnDrop<F> {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl<F: FnOnce()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        if let Some(action) = self.0.take() {
-            action();
-        }
-    }
 }
 
 /// The task that records the console; it ends when this is dropped.

@@ -221,7 +221,7 @@ pub(super) async fn detach(inner: &Arc<Inner>, slot: Slot) -> Result<()> {
 /// Waits for a task for as long as a caller may have to. The task itself goes on.
 async fn in_time<T>(inner: &Inner, what: &str, told: oneshot::Receiver<Result<T>>) -> Result<T> {
     match tokio::time::timeout(PATIENCE, told).await {
-        Ok(outcome) => outcome.map_err(|_| inner.died())?,
+        Ok(outcome) => outcome.map_err(|_| inner.life.died())?,
         Err(_) => Err(Error::new(
             ErrorKind::TimedOut,
             format!(
@@ -383,7 +383,7 @@ async fn deleted(
                 }
                 // Having missed some, we may have missed ours: blockdev-del will tell.
                 Err(broadcast::error::RecvError::Lagged(_)) => return Ok(()),
-                Err(broadcast::error::RecvError::Closed) => return Err(inner.died()),
+                Err(broadcast::error::RecvError::Closed) => return Err(inner.life.died()),
                 Ok(_) => {
                     inner.live()?;
                 }

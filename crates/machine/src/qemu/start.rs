@@ -17,6 +17,7 @@ use crate::config::Boot;
 use crate::console::ConsoleFile;
 use crate::disk::DiskSpec;
 use crate::error::{Error, ErrorKind, Result};
+use crate::life::{OnDrop, check_boot_files, readable};
 use crate::state::{Event, State};
 
 /// How long QEMU may take until its monitor answers. A busy host without KVM needs a second or two.
@@ -36,24 +37,14 @@ pub(super) const FIRMWARE: [&str; 8] = [
 
 impl Inner {
     pub(super) async fn power_on(self: &Arc<Self>) -> Result<()> {
-        if let Err(state) = self.advance(Event::PowerOn) {
-            return Err(Error::new(
-                ErrorKind::WrongState,
-                format!(
-                    "machine {} cannot be started: it is {state}",
-                    self.config.name
-                ),
-            ));
-        }
+        self.life.power_on()?;
         // Should the caller give up, what was begun is undone by dropping it.
-        let failed = OnDrop(Some(|| {
-            let _ = self.advance(Event::StartFailed);
+        let failed = OnDrop::new(|| {
             self.vsock.stop();
-            self.remove_files();
-            let exit = self.exit_report(None, None, true);
-            self.exit
-                .send_if_modified(|slot| slot.is_none() && slot.replace(exit).is_none());
-        }));
+            self.config.remove_files();
+            self.life
+                .end(self.exit_report(None, None, true), Event::StartFailed);
+        });
         let live = tokio::time::timeout(START_TIMEOUT, self.bring_up()).await;
         let live = live.unwrap_or_else(|_| {
             Err(Error::new(
@@ -68,15 +59,15 @@ impl Inner {
         if self.live.set(live).is_err() {
             unreachable!("a machine is started once");
         }
-        let _ = self.advance(Event::Up);
+        let _ = self.life.advance(Event::Up);
         tokio::spawn(stop::watch_end(Arc::clone(self)));
-        if *self.state() == State::Stopping {
+        if self.life.state() == State::Stopping {
             // Somebody ended it while it came up: there was no process to end then.
             if let Some(live) = self.live.get() {
                 live.process.signal(Signal::KILL);
             }
-            self.wait().await;
-            return Err(self.died());
+            self.life.wait().await;
+            return Err(self.life.died());
         }
         Ok(())
     }
@@ -162,24 +153,9 @@ impl Inner {
                 format!("runtime folder {} does not exist", dir.display()),
             ));
         }
-        let readable = |what: &str, path: &Path| {
-            std::fs::File::open(path)
-                .and_then(|file| file.metadata())
-                .and_then(|metadata| match metadata.is_file() {
-                    true if metadata.len() == 0 => Err(std::io::Error::other("it is empty")),
-                    true => Ok(()),
-                    false => Err(std::io::Error::other("it is not a file")),
-                })
-                .map_err(|error| Error::path(&format!("open {what}"), path, error))
-        };
+        check_boot_files(&self.config)?;
         match &self.config.boot {
-            Boot::LinuxKernel { kernel, initrd, .. } => {
-                readable("kernel", kernel)?;
-                if let Some(initrd) = initrd {
-                    readable("initrd", initrd)?;
-                }
-                Ok((None, None))
-            }
+            Boot::LinuxKernel { .. } => Ok((None, None)),
             Boot::Disk { disk, firmware } => {
                 let disk = disks::complete(disk)?.0;
                 let firmware = match firmware {
@@ -223,23 +199,6 @@ pub(super) fn find_firmware(places: &[&str]) -> Result<PathBuf> {
             "no UEFI firmware found to boot a disk with",
         )
     })
-}
-
-/// Runs its action when dropped, unless disarmed.
-struct OnDrop<F: FnOnce()>(Option<F>);
-
-impl<F: FnOnce()> OnDrop<F> {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl<F: FnOnce()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        if let Some(action) = self.0.take() {
-            action();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -43,15 +43,15 @@ impl Inner {
     }
 
     pub(super) async fn terminate(self: &Arc<Self>) -> Exit {
-        if let Ok(State::Created) = self.advance(Event::StopAsked) {
+        if let Ok(State::Created) = self.life.advance(Event::StopAsked) {
             let exit = self.exit_report(None, None, true);
-            self.exit.send_replace(Some(exit.clone()));
+            self.life.end(exit.clone(), Event::ProcessEnded);
             self.vsock.stop();
             return exit;
         }
         let Some(live) = self.live.get() else {
             // It is starting, or never came up: either way the report is on its way.
-            return self.wait().await;
+            return self.life.wait().await;
         };
         if !live.process.is_stopped() {
             let quit = async {
@@ -67,19 +67,9 @@ impl Inner {
         if !live.process.has_ended() {
             live.process.signal(Signal::KILL);
         }
-        match tokio::time::timeout(KILL_TIMEOUT, self.wait()).await {
+        match tokio::time::timeout(KILL_TIMEOUT, self.life.wait()).await {
             Ok(exit) => exit,
             // The kernel holds it (a disk on a dead network share); it is killed, and we are not held.
-            Err(_) => self.exit_report(None, None, true),
-        }
-    }
-
-    pub(super) async fn wait(&self) -> Exit {
-        let mut exit = self.exit.subscribe();
-        match exit.wait_for(Option::is_some).await {
-            Ok(exit) => exit
-                .clone()
-                .unwrap_or_else(|| self.exit_report(None, None, true)),
             Err(_) => self.exit_report(None, None, true),
         }
     }
@@ -93,9 +83,8 @@ pub(super) async fn watch_end(inner: Arc<Inner>) {
     let _ = tokio::time::timeout(Duration::from_secs(1), live.qmp.ended()).await;
     let device = Arc::clone(&inner);
     let _ = tokio::task::spawn_blocking(move || device.vsock.stop()).await;
-    let asked = *inner.state() == State::Stopping;
+    let asked = inner.life.state() == State::Stopping;
     let exit = inner.exit_report(Some(status), live.qmp.shutdown_reason().as_deref(), asked);
-    let _ = inner.advance(Event::ProcessEnded);
     tracing::debug!(machine = %inner.config.name, %exit, "the machine has ended");
-    inner.exit.send_replace(Some(exit));
+    inner.life.end(exit, Event::ProcessEnded);
 }
