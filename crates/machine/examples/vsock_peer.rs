@@ -209,6 +209,12 @@ mod peer {
             }
             // source N CHUNK: sends N bytes, then closes.
             ["source", count, chunk] => write_pattern(&mut stream, size(count), size(chunk)),
+            // linger N CHUNK: the same, with what comes unread and no time to close in.
+            ["linger", count, chunk] => {
+                let none = Some(std::time::Duration::ZERO);
+                rustix::net::sockopt::set_socket_linger(&stream, none).unwrap();
+                write_pattern(&mut stream, size(count), size(chunk))
+            }
             // Closes its sending direction, then counts what comes until the end and prints the count.
             ["half"] => {
                 stream.shutdown(Shutdown::Write).unwrap();

@@ -61,6 +61,26 @@ async fn a_real_guests_connections_keep_the_five_rules() {
     stream.read_to_end(&mut bytes).await.unwrap();
     assert!(bytes == pattern(300_000));
 
+    // So it is when the guest closes in no time, with bytes of ours that it has not read.
+    for round in 0..5 {
+        assert_eq!(guest.order("dial 2000 linger 300000 65536").await, "ok");
+        let mut stream = accept(&guest.machine, &mut listener).await;
+        // The guest may have closed by then.
+        let _ = stream.write_all(&pattern(50_000)).await;
+        let mut bytes = Vec::new();
+        let end = stream.read_to_end(&mut bytes).await;
+        let kind = end.err().map(|error| error.kind());
+        assert!(
+            matches!(kind, None | Some(std::io::ErrorKind::ConnectionReset)),
+            "round {round}: {kind:?}"
+        );
+        assert!(
+            bytes == pattern(300_000),
+            "round {round}: {} bytes",
+            bytes.len()
+        );
+    }
+
     // We can dial, too.
     assert_eq!(guest.order("listen 77 sink 65536").await, "ok");
     let mut stream = guest.machine.connect(Port(77)).await.unwrap();
