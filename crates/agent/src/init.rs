@@ -18,7 +18,7 @@ use rustix::{
     fs::{Mode, OFlags, sync},
     io::Errno,
     mount::{MountFlags, mount},
-    process::{WaitOptions, wait},
+    process::{WaitOptions, setpriority_process, wait},
     system::{RebootCommand, reboot, sethostname},
 };
 
@@ -39,6 +39,9 @@ pub(crate) const LOG_VARIABLE: &str = "GCS_LOG";
 
 /// Tells the server that modules are still being loaded until its standard input ends.
 pub(crate) const MODULES_VARIABLE: &str = "GCS_MODULES";
+
+/// The niceness of what nobody waits for.
+const BEHIND_OTHERS: i32 = 19;
 
 /// What is mounted: type, path, flags, options. All but the first four may fail.
 fn mounts() -> [(
@@ -83,17 +86,11 @@ pub fn run() -> Result<(), String> {
         log::console(format_args!("{failure}"));
     }
     let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let name = option(&command_line, HOST_NAME).unwrap_or("opengcs");
-    if let Err(error) = sethostname(name.as_bytes()) {
-        log::console(format_args!("host name {name}: {error}"));
-    }
-    if let Err(error) = loopback::up() {
-        log::console(format_args!("loopback: {error}"));
-    }
-    let mut loaded = modules::load(modules::FIRST);
+    let emulated = modules::emulated();
+    let mut loaded = modules::load(modules::FIRST, emulated);
     let root_wanted = option(&command_line, ROOT);
     if root_wanted.is_some() {
-        loaded += modules::load(modules::LATER);
+        loaded += modules::load(modules::LATER, emulated);
     }
     log::console(format_args!("{loaded} modules loaded"));
     if let Some(wanted) = root_wanted {
@@ -103,13 +100,27 @@ pub fn run() -> Result<(), String> {
             Err(error) => log::console(format_args!("root not mounted: {error}")),
         }
     }
-    let why = serve(option(&command_line, LOG_LEVEL));
+    let why = serve(option(&command_line, LOG_LEVEL), || {
+        name_and_loopback(&command_line);
+        modules::load(modules::LATER, emulated)
+    });
     log::console(format_args!("the agent has ended ({why}): power off"));
     sync();
     let _ = reboot(RebootCommand::PowerOff);
     let _ = reboot(RebootCommand::Restart);
     // The kernel panics when PID 1 returns, which ends the machine as well.
     Err(why)
+}
+
+/// Gives the machine its name and a network of its own.
+fn name_and_loopback(command_line: &str) {
+    let name = option(command_line, HOST_NAME).unwrap_or("opengcs");
+    if let Err(error) = sethostname(name.as_bytes()) {
+        log::console(format_args!("host name {name}: {error}"));
+    }
+    if let Err(error) = loopback::up() {
+        log::console(format_args!("loopback: {error}"));
+    }
 }
 
 fn mount_all() -> Vec<String> {
@@ -162,12 +173,13 @@ fn option<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
         .filter(|value| !value.is_empty())
 }
 
-/// Runs the server, loads what modules are left while it dials, and reaps orphans until the server has
-/// ended; tells how it did.
-fn serve(log_level: Option<&str>) -> String {
+/// Runs the server, does the `rest` that a machine needs while it dials (loads the modules that are left, and
+/// tells how many), and reaps orphans until the server has ended; tells how it did.
+fn serve(log_level: Option<&str>, rest: impl FnOnce() -> usize) -> String {
     let mut command = Command::new("/proc/self/exe");
     command.arg("serve").env_clear().current_dir("/");
-    // Its end tells the server that every module is there.
+    // Its end tells the server that everything is there.
+    let mut rest = Some(rest);
     let loading = match std::io::pipe() {
         Ok((told, loading)) => {
             command.stdin(told).env(MODULES_VARIABLE, "follow");
@@ -175,7 +187,7 @@ fn serve(log_level: Option<&str>) -> String {
         }
         Err(_) => {
             command.stdin(Stdio::null());
-            modules::load(modules::LATER);
+            rest.take().map(|rest| rest());
             None
         }
     };
@@ -191,8 +203,11 @@ fn serve(log_level: Option<&str>) -> String {
     };
     // The command holds the other end, which is not ours to keep.
     drop(command);
-    if let Some(loading) = loading {
-        let loaded = modules::load(modules::LATER);
+    if let (Some(loading), Some(rest)) = (loading, rest) {
+        // The server is to have the processor when it wants it: somebody waits for the bridge.
+        let _ = setpriority_process(None, BEHIND_OTHERS);
+        let loaded = rest();
+        let _ = setpriority_process(None, 0);
         drop(loading);
         if loaded > 0 {
             log::console(format_args!("{loaded} more modules"));

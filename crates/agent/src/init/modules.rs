@@ -23,11 +23,24 @@ pub(super) const LATER: &str = "/lib/modules/load-later";
 /// `MODULE_INIT_COMPRESSED_FILE`: the kernel unpacks the module itself.
 const COMPRESSED_FILE: i32 = 4;
 
+/// What a signed module ends with, after a record of 12 bytes whose last four are the signature's length.
+const SIGNED: &[u8] = b"~Module signature appended~\n";
+const SIGNATURE_RECORD: usize = 12;
+
+/// What an emulated processor calls itself.
+const EMULATED: &str = "QEMU TCG";
+
 /// No module is larger; what is larger is no module.
 const LARGEST: u64 = 256 << 20;
 
+/// Whether the processor is emulated. There the kernel takes longer to check the signature of a module than
+/// to load it.
+pub(super) fn emulated() -> bool {
+    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains(EMULATED))
+}
+
 /// Loads the modules of a list. One that does not load is told, and the others are loaded.
-pub(super) fn load(list: &str) -> usize {
+pub(super) fn load(list: &str, emulated: bool) -> usize {
     let list = match fs::read_to_string(list) {
         Ok(list) => list,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return 0,
@@ -38,6 +51,10 @@ pub(super) fn load(list: &str) -> usize {
     };
     let mut loaded = 0;
     for path in paths(&list) {
+        if emulated && load_unsigned(&path).is_ok() {
+            loaded += 1;
+            continue;
+        }
         match load_file(&path) {
             Ok(()) => loaded += 1,
             Err(error) => log::console(format_args!("module {}: {error}", path.display())),
@@ -95,6 +112,27 @@ fn load_file(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Loads a module without its signature, which a kernel takes unless it was told to insist on one.
+fn load_unsigned(path: &Path) -> io::Result<()> {
+    let mut image = fs::read(path)?;
+    image.truncate(unsigned(&image).len());
+    match init_module(&image, c"") {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A module without its signature, if it has one.
+fn unsigned(image: &[u8]) -> &[u8] {
+    let plain = image.strip_suffix(SIGNED).and_then(|rest| {
+        let (rest, length) = rest.split_last_chunk()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let before = SIGNATURE_RECORD - 4;
+        rest.get(..rest.len().checked_sub(length.checked_add(before)?)?)
+    });
+    plain.unwrap_or(image)
+}
+
 fn unpack(packing: Packing, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut image = Vec::new();
     match packing {
@@ -137,6 +175,28 @@ mod tests {
                 Path::new("/lib/modules/6.1/b.ko.xz")
             ]
         );
+    }
+
+    #[test]
+    fn a_signature_is_cut_off_and_nothing_else() {
+        let module = b"\x7fELF and so on";
+        let signed = |length: u32| {
+            let mut image = module.to_vec();
+            image.extend(b"signature");
+            image.extend([0, 0, 2, 0, 0, 0, 0, 0]);
+            image.extend(length.to_be_bytes());
+            image.extend(SIGNED);
+            image
+        };
+        assert_eq!(unsigned(&signed(9)), module);
+        for odd in [
+            signed(1000),
+            signed(u32::MAX),
+            SIGNED.to_vec(),
+            module.to_vec(),
+        ] {
+            assert_eq!(unsigned(&odd), odd);
+        }
     }
 
     #[test]

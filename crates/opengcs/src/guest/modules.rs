@@ -24,10 +24,10 @@ pub const QEMU_MODULES: &[&str] = &[
 /// What it needs under Hyper-V, beside the file systems.
 pub const HYPERV_MODULES: &[&str] = &["hv_vmbus", "hv_storvsc", "hv_sock", "hv_utils"];
 
-/// Of all these, what the bridge needs: the agent dials as soon as they are loaded.
+/// Of all these, what the bridge needs: the agent dials as soon as they are loaded. Where it comes by
+/// another transport, it waits for that.
 pub const FIRST_MODULES: &[&str] = &[
     "virtio_pci",
-    "virtio_mmio",
     "vmw_vsock_virtio_transport",
     "hv_vmbus",
     "hv_sock",
