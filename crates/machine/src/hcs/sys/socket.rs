@@ -410,4 +410,35 @@ mod tests {
         );
         assert!(refused.is_err());
     }
+
+    #[test]
+    fn a_dial_that_nobody_answers_ends_within_its_limit() {
+        const LIMIT: Duration = Duration::from_millis(300);
+        // A queue of one that is full: the system lets the next caller wait, or turns it away.
+        let listener = Address::loopback(0).socket().unwrap();
+        let address = Address::loopback(0);
+        let (name, length) = address.raw();
+        // SAFETY: the socket is open, and the address has the length that is said.
+        unsafe {
+            check(bind(raw(&listener), name, length)).unwrap();
+            check(listen(raw(&listener), 0)).unwrap();
+        }
+        let stand_in = Arc::new(StandIn::default());
+        stand_in.guest_listens(Port(1), loopback_port(&listener).unwrap());
+        let family = Family::StandIn(stand_in);
+        let mut taken = Vec::new();
+        let refused = loop {
+            let begin = std::time::Instant::now();
+            match dial(&family, Uuid::nil(), Port(1), LIMIT) {
+                Ok(connection) => taken.push(connection),
+                Err(error) => break (error, begin.elapsed()),
+            }
+            assert!(taken.len() < 1000, "it takes everybody");
+        };
+        let kinds = [io::ErrorKind::TimedOut, io::ErrorKind::ConnectionRefused];
+        assert!(kinds.contains(&refused.0.kind()), "{refused:?}");
+        if refused.0.kind() == io::ErrorKind::TimedOut {
+            assert!(refused.1 >= LIMIT, "{refused:?}");
+        }
+    }
 }
