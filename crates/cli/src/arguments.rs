@@ -39,7 +39,6 @@ Exit codes:
   141            whoever read the output has gone
   else           run, exec: the program's own; 128+n when signal n ended it",
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     max_term_width = 100
 )]
 pub(crate) struct Arguments {

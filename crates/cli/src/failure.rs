@@ -108,20 +108,6 @@ pub(crate) fn tell(error: &anyhow::Error, code: u8, verbose: bool) {
     Told::of(error.as_ref()).tell(code, verbose);
 }
 
-/// Tells that the command line makes no sense, in the words of its parser.
-pub(crate) fn tell_usage(error: &clap::Error) {
-    let text = error.to_string();
-    let mut parts = text.split("\n\n");
-    let line = parts.next().unwrap_or_default();
-    let hint = parts.next().filter(|part| part.starts_with("  tip: "));
-    Told {
-        line: one_line(line.trim_start_matches("error: ")),
-        hint: hint.map(|hint| one_line(hint.trim_start_matches("  tip: "))),
-        detail: None,
-    }
-    .tell(USAGE, false);
-}
-
 /// A failure and its causes as they are shown.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Told {

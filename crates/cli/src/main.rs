@@ -20,11 +20,13 @@ mod signals;
 mod size;
 mod stdio;
 mod sys;
+mod usage;
 mod warnings;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use arguments::Arguments;
@@ -83,11 +85,14 @@ fn not_understood(error: &clap::Error) -> u8 {
     }
     // What was not understood may hold the word anywhere, but not among a program's own arguments.
     let mut words = std::env::args_os().take_while(|word| word != "--");
-    if words.any(|word| word == "--json") {
+    let json = words.any(|word| word == "--json");
+    if json {
         events::begin();
-        failure::tell_usage(error);
-    } else {
+    } else if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Who names only a group of commands asks which there are.
         let _ = error.print();
+        return failure::USAGE;
     }
+    failure::tell(&usage::failure(error).into(), failure::USAGE, false);
     failure::USAGE
 }

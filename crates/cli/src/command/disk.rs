@@ -16,7 +16,7 @@ use crate::size::Size;
 
 /// Add disks to a VM while it runs, list them, and take them away
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Disk {
     #[command(subcommand)]
     what: What,
@@ -26,6 +26,7 @@ pub(crate) struct Disk {
 enum What {
     Add(Add),
     Rm(Remove),
+    #[command(alias = "list")]
     Ls(List),
 }
 

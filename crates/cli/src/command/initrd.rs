@@ -13,7 +13,7 @@ use crate::size::Size;
 
 /// Build the initrd, the small first file system that VMs start from
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Initrd {
     #[command(subcommand)]
     what: What,

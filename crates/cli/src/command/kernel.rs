@@ -13,7 +13,7 @@ use crate::report;
 
 /// Get a Linux kernel for VMs, or list those that are here
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Kernel {
     #[command(subcommand)]
     what: What,
@@ -22,6 +22,7 @@ pub(crate) struct Kernel {
 #[derive(Debug, Subcommand)]
 enum What {
     Install(Install),
+    #[command(alias = "list")]
     Ls(Ls),
 }
 

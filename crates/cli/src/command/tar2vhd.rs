@@ -29,7 +29,7 @@ use crate::warnings::{self, Told};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  opengcs tar2vhd -i layer.tar.gz -o layer.vhd
+  opengcs tar2vhd layer.tar.gz -o layer.vhd
   docker export my-container | opengcs tar2vhd -o layer.vhd
   opengcs tar2vhd -i layer.tar -o data.vhdx --size 20G --journal 64M
 
@@ -50,9 +50,12 @@ entries_with_attributes, attribute_bytes, problems: [{severity: refused, changed
 path, offset in the tar or null, what, done}], problem_counts: {kind: how many}}; of each kind of
 problem, the first fifty are in problems.")]
 pub(crate) struct Tar2Vhd {
+    /// The tar, or - for stdin, which it is if none is given
+    #[arg(value_name = "TAR", conflicts_with = "input")]
+    tar: Option<PathBuf>,
     /// The tar, or - for stdin
-    #[arg(short, long, value_name = "TAR", default_value = "-")]
-    input: PathBuf,
+    #[arg(short, long, value_name = "TAR")]
+    input: Option<PathBuf>,
     /// The disk file to write, or - for stdout; it must be given
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -104,6 +107,12 @@ struct Done<'a> {
 }
 
 impl Tar2Vhd {
+    /// Where the tar comes from.
+    fn from(&self) -> &Path {
+        let given = self.tar.as_deref().or(self.input.as_deref());
+        given.unwrap_or(Path::new("-"))
+    }
+
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
         if self.plan {
             return self.plan(context).await;
@@ -116,9 +125,9 @@ impl Tar2Vhd {
         if to_stdout {
             output::refuse_terminal("a disk file")?;
         }
-        let input = Input::open(&self.input, context)?;
+        let input = Input::open(self.from(), context)?;
         if !to_stdout {
-            output::refuse_same(&self.input, &target)?;
+            output::refuse_same(self.from(), &target)?;
         }
         let receipt = self.begin_receipt(&target)?;
         let format = self.image.format(&target);
@@ -170,7 +179,7 @@ impl Tar2Vhd {
         if path == Path::new("-") {
             return Err(Failure::usage("a receipt goes to a file, not to stdout").into());
         }
-        output::refuse_same(&self.input, path)?;
+        output::refuse_same(self.from(), path)?;
         let receipt = NewFile::create(path, Existing::Replace)?;
         if target != Path::new("-") {
             // Begun for its name, in which links are followed.
@@ -187,7 +196,7 @@ impl Tar2Vhd {
     }
 
     async fn plan(self, context: &Context) -> Result<u8> {
-        let input = Input::open(&self.input, context)?;
+        let input = Input::open(self.from(), context)?;
         let format = self
             .image
             .format(self.output.as_deref().unwrap_or(Path::new("")));
@@ -253,7 +262,8 @@ impl Tar2Vhd {
                 found.filesystem.is_some() || found.disk.format != Format::Raw.to_string()
             })
         };
-        if !self.input.is_file() || !is_disk(&self.input) {
+        let from = self.from();
+        if !from.is_file() || !is_disk(from) {
             let hint = match error.problem() {
                 None | Some(ProblemKind::Damaged) => {
                     "see whether the tar came whole, by its length or its digest"
@@ -262,7 +272,7 @@ impl Tar2Vhd {
             };
             return error.with_hint(hint).into();
         }
-        let name = self.input.display();
+        let name = from.display();
         Failure::new(format!("{name} is a disk file, not a tar"))
             .hint(format!(
                 "opengcs vhd2tar {name} makes a tar of it, and opengcs inspect {name} tells what it is"

@@ -14,7 +14,7 @@ use crate::size::Size;
 
 /// Build the disk that VMs can boot from instead of a kernel and an initrd
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Uvm {
     #[command(subcommand)]
     what: What,

@@ -22,7 +22,6 @@ use crate::context::Context;
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = "\
 Examples:
   opengcs vm start build --memory 2G
@@ -39,6 +38,7 @@ pub(crate) struct Vm {
 enum What {
     Start(start::Start),
     Stop(stop::Stop),
+    #[command(aliases = ["list", "ps"])]
     Ls(ls::Ls),
     Inspect(inspect::Inspect),
     Logs(logs::Logs),

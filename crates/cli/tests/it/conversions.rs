@@ -451,3 +451,13 @@ fn zeros_without_end_are_no_tar_and_do_no_harm_behind_one() {
     let [one, other] = ["endless.vhd", "layer.vhd"].map(|name| fs::read(place.path(name)).unwrap());
     assert!(one == other);
 }
+
+#[test]
+fn a_tar_is_named_with_an_option_or_without() {
+    let place = Place::new().with_layer();
+    place.ok(&["tar2vhd", "layer.tar", "-o", "bare.vhd"]);
+    let read = |name| fs::read(place.path(name)).unwrap();
+    assert_eq!(read("bare.vhd"), read("layer.vhd"));
+    let both = ["tar2vhd", "layer.tar", "-i", "layer.tar", "-o", "c.vhd"];
+    place.fails(&both, 2, &["cannot be used with"]);
+}

@@ -156,3 +156,35 @@ fn completions_and_pages_come_from_the_same_source() {
     place.ok(&["man", "--folder", "."]);
     assert!(place.path("opengcs-tar2vhd.1").is_file());
 }
+
+#[test]
+fn help_is_a_command_too() {
+    let place = Place::new();
+    for (words, as_option) in [
+        (&["help"][..], &["--help"][..]),
+        (&["help", "tar2vhd"], &["tar2vhd", "--help"]),
+        (&["vm", "help"], &["vm", "--help"]),
+        (&["help", "vm", "start"], &["vm", "start", "--help"]),
+    ] {
+        assert_eq!(place.ok(words), place.ok(as_option), "{words:?}");
+    }
+    // A group alone is a question, too, and no success.
+    let output = place.opengcs(["vm"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(crate::fixture::said(&output).contains("Commands:"));
+}
+
+#[test]
+fn lists_go_by_other_names_too() {
+    let place = Place::new();
+    let same = place.ok(&["kernel", "ls", "--help"]);
+    assert_eq!(place.ok(&["kernel", "list", "--help"]), same);
+    for words in [["vm", "list"], ["vm", "ps"], ["disk", "list"]] {
+        let help = place.ok(&[words[0], words[1], "--help"]);
+        assert!(
+            help.contains(&format!("Usage: opengcs {} ls", words[0])),
+            "{help}"
+        );
+    }
+    assert!(!place.ok(&["vm", "--help"]).contains("  ps"));
+}

@@ -80,3 +80,97 @@ fn a_folder_that_is_not_ours_is_told_with_how_to_look() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(target) && said.contains("\nhint: "), "{said}");
 }
+
+#[test]
+fn what_the_parser_refuses_has_the_form_of_every_failure() {
+    let place = Place::new().with_layer();
+    let before = place.names();
+    for (words, line, hint) in [
+        (
+            &["tar2vhd", "layer.tar", "a.vhd"][..],
+            "one word too many: a.vhd",
+            "what is written is named with -o: -o a.vhd",
+        ),
+        (
+            &["vhd2tar", "layer.vhd", "a.tar"],
+            "one word too many: a.tar",
+            "what is written is named with -o: -o a.tar",
+        ),
+        (
+            &["tar2vhd", "layer.tar", "b.tar", "-o", "a.vhd"],
+            "one word too many: b.tar",
+            "`opengcs tar2vhd --help` tells what it takes",
+        ),
+        (
+            &["tar2vhd", "--outptu", "a.vhd"],
+            "unexpected argument '--outptu' found",
+            "a similar argument exists: '--output'",
+        ),
+        (
+            &["scratch", "a.vhd", "--size", "many"],
+            "invalid value 'many' for '--size <SIZE>': \"many\" is no unit",
+            "`opengcs scratch --help` tells what it takes",
+        ),
+        (
+            &["scratch", "a.vhd", "--format", "qcow2"],
+            "invalid value 'qcow2' for '--format <FORMAT>' [possible values: vhd, vhdx, raw]",
+            "`opengcs scratch --help` tells what it takes",
+        ),
+        (
+            &["vm", "start"],
+            "missing: <NAME>",
+            "`opengcs vm start --help` tells what it takes",
+        ),
+        (
+            &["vhd2tar", "layer.vhd", "--gzip", "--zstd"],
+            "cannot be used with",
+            "`opengcs vhd2tar --help` tells what it takes",
+        ),
+        (
+            &["nonsense"],
+            "opengcs has no command \"nonsense\"",
+            "`opengcs --help` lists the commands",
+        ),
+        (
+            &["vm", "strt"],
+            "opengcs vm has no command \"strt\"",
+            "'start'",
+        ),
+        (
+            &["-q"],
+            "opengcs needs a command",
+            "`opengcs --help` lists them",
+        ),
+    ] {
+        let output = place.opengcs(words).output().unwrap();
+        let told = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {told}");
+        let lines: Vec<_> = told.lines().collect();
+        let [first, second] = lines.as_slice() else {
+            panic!("{words:?}: {told}");
+        };
+        assert!(
+            first.starts_with("opengcs: ") && first.contains(line),
+            "{told}"
+        );
+        assert!(
+            second.starts_with("hint: ") && second.contains(hint),
+            "{told}"
+        );
+        // Programs are told the same.
+        let output = place
+            .opengcs(["--json"].iter().chain(words))
+            .output()
+            .unwrap();
+        let event: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(
+            format!("opengcs: {}", event["message"].as_str().unwrap()),
+            *first
+        );
+        assert_eq!(
+            format!("hint: {}", event["hint"].as_str().unwrap()),
+            *second
+        );
+    }
+    assert_eq!(place.names(), before);
+}

@@ -23,6 +23,9 @@ fn commands(place: &Place, above: &[String]) -> Vec<Vec<String>> {
         else {
             continue;
         };
+        if name == "help" {
+            continue;
+        }
         let mut below = above.to_vec();
         below.push(name.to_owned());
         all.extend(commands(place, &below));
