@@ -55,6 +55,8 @@ pub enum ProblemKind {
     ForeignAttribute,
     /// An access control list in text form that is not complete.
     IncompleteAcl,
+    /// An entry of a type that nobody has defined.
+    UnknownType,
     /// Something follows the tar's end.
     TrailingData,
     /// The tar stops without its end mark.
@@ -98,6 +100,7 @@ impl ProblemKind {
             Self::TimeOutOfRange
             | Self::ForeignAttribute
             | Self::IncompleteAcl
+            | Self::UnknownType
             | Self::TrailingData
             | Self::NoEndMark => Severity::Changed,
             _ => Severity::Noted,
@@ -123,6 +126,7 @@ impl ProblemKind {
             | Self::Refused => "the tar is refused",
             Self::TimeOutOfRange => "the nearest time that ext4 can hold is taken",
             Self::ForeignAttribute | Self::IncompleteAcl => "it is left out, with a warning",
+            Self::UnknownType => "it is taken for a file, with a warning",
             Self::TrailingData => "it is ignored, with a warning",
             Self::NoEndMark => "what is there is taken, with a warning",
             Self::MissingParent => {

@@ -187,7 +187,7 @@ impl<R: ReadAt> Volume<R> {
         if !inode.has_extents() {
             return Err(Error::unsupported(
                 "the journal holds a fast commit of a file without extents; \
-                 mount the file system once to replay it",
+                 `e2fsck -fy` replays it, on a copy of the disk",
             )
             .at_inode(number));
         }

@@ -21,6 +21,8 @@ pub(super) const IN_INODE: usize = 256 - 128 - 32;
 pub(super) const INLINE_ROOM: usize = IN_INODE - IBODY_HEADER_SIZE - END - ENTRY_SIZE - 4;
 /// The longest value that Linux takes (`XATTR_SIZE_MAX`).
 const VALUE_MAX: usize = 65_536;
+/// The longest name that Linux takes (`XATTR_NAME_MAX`), its namespace included.
+const NAME_MAX: usize = 255;
 /// Bytes of the zero entry that ends a list.
 const END: usize = 4;
 
@@ -75,7 +77,9 @@ fn items<'a>(xattrs: impl Iterator<Item = Pair<'a>>) -> Result<Vec<Item<'a>>> {
                 shown()
             ))
         })?;
-        if rest.len() > 255 || rest.contains(&0) || (index == INDEX_SYSTEM && rest == b"data") {
+        // The kernel's bound is for the whole name; ext4 itself has room for as much without the prefix.
+        if name.len() > NAME_MAX || rest.contains(&0) || (index == INDEX_SYSTEM && rest == b"data")
+        {
             return Err(Error::invalid(format!(
                 "extended attribute {:?}: not a name",
                 shown()

@@ -3,7 +3,8 @@
 //! PAX local records come before PAX global records, those before GNU long
 //! names, those before the header's own fields. Link, device, directory and
 //! fifo entries have no content, whatever their size field says, as with GNU
-//! tar and Go.
+//! tar and Go; but a hard link that says a size may be followed by its target's
+//! content again, as `pax -o linkdata` writes it.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -58,6 +59,8 @@ pub(crate) struct Decoder<R> {
     /// Bytes of the input's buffer handed out and not yet consumed.
     lent: usize,
     body: Body,
+    /// The size that a hard link has said, until it shows whether its content follows.
+    content_of_link: Option<u64>,
     global: BTreeMap<Vec<u8>, Vec<u8>>,
     ended: bool,
     pub(crate) warnings: Warnings,
@@ -82,6 +85,7 @@ impl<R: BufRead> Decoder<R> {
             position: 0,
             lent: 0,
             body: Body::default(),
+            content_of_link: None,
             global: BTreeMap::new(),
             ended: false,
             warnings: Warnings::default(),

@@ -14,7 +14,9 @@ use crate::warning::Warnings;
 use crate::{Error, Result};
 
 /// The prefixes of the attributes' names that ext4 has a place for.
-const NAMESPACES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system."];
+const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+/// What it keeps beside them: the kernel makes the rest of `system.` itself, or other file systems do.
+const LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 /// Bytes of attributes that a tar may bring beyond its own bytes.
 const MOST: u64 = 64 << 20;
 
@@ -50,13 +52,16 @@ impl Attributes {
         entry.xattrs.retain(|xattr| {
             let known = NAMESPACES
                 .iter()
-                .any(|prefix| xattr.name.len() > prefix.len() && xattr.name.starts_with(prefix));
+                .any(|prefix| xattr.name.len() > prefix.len() && xattr.name.starts_with(prefix))
+                || LISTS.contains(&xattr.name.as_slice());
             if !known {
                 let name = String::from_utf8_lossy(&xattr.name);
                 warnings.push_as(
                     ProblemKind::ForeignAttribute,
                     path,
-                    format!("its attribute {name:?} is left out: Linux has no such namespace"),
+                    format!(
+                        "its attribute {name:?} is left out: Linux keeps none of this name in ext4"
+                    ),
                 );
             }
             known

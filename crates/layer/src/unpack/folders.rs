@@ -85,7 +85,11 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
         if let Some(node) = self.writer.lookup(parent, name) {
             let is_own = self.lost_found == Some(node);
             self.lost_found = self.lost_found.filter(|_| !is_own);
-            let was_whiteout = self.whiteouts.remove(&node);
+            let was_whiteout = self.whiteouts.contains(&node);
+            // The nodes of overlayfs's own whiteouts have several names.
+            if self.writer.links(node) <= 1 {
+                self.whiteouts.remove(&node);
+            }
             let mut hides = was_whiteout;
             let file_type = self.writer.file_type(node);
             if was_whiteout {

@@ -44,7 +44,8 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
         if self.writer.file_type(node) == FileType::Directory {
             return Err(Error::corrupt(format!(
                 "it is a hard link to {shown}, which is a directory"
-            )));
+            ))
+            .with_problem(ProblemKind::Refused));
         }
         if target.starts_with(parents) && target.get(parents.len()) == Some(&name) {
             if target.len() == parents.len() + 1 {
@@ -55,7 +56,8 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
             }
             return Err(Error::corrupt(format!(
                 "it is a hard link to {shown}, which it would replace"
-            )));
+            ))
+            .with_problem(ProblemKind::Refused));
         }
         let parent = self.parent(parents, entry.mtime)?;
         if self.writer.lookup(parent, name) == Some(node) {
@@ -99,7 +101,8 @@ impl<W: ReadAt + WriteAt> Unpacker<'_, W> {
             }
             EntryKind::Symlink => {
                 if entry.link.is_empty() {
-                    return Err(Error::corrupt("it is a symbolic link without a target"));
+                    return Err(Error::corrupt("it is a symbolic link without a target")
+                        .with_problem(ProblemKind::Refused));
                 }
                 return self
                     .writer

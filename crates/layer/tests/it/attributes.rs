@@ -76,13 +76,16 @@ fn attributes_of_other_systems_are_left_out_with_a_warning() {
                 ("LIBARCHIVE.xattr.com.apple.provenance", b"AQAA"),
                 ("SCHILY.xattr.com.apple.provenance", b"\x01\0\0"),
                 ("SCHILY.xattr.user.kept", b"1"),
+                ("SCHILY.xattr.system.richacl", b"1"),
             ],
         )
         .file("a", "1")
         .end();
     let lines = warnings(&tar);
-    assert_eq!(lines.len(), 1);
-    assert!(lines[0].contains("\"a\"") && lines[0].contains("com.apple.provenance"));
+    assert_eq!(lines.len(), 2);
+    for (line, name) in lines.iter().zip(["com.apple.provenance", "system.richacl"]) {
+        assert!(line.contains("\"a\"") && line.contains(name), "{line}");
+    }
     check(&[("macOS", tar, Tree(&["a =1 {user.kept=1}"]))], &options());
 }
 

@@ -98,9 +98,11 @@ struct Entry {
     changes: Vec<Change>,
 }
 
-/// Finds the active sequence in the bytes of a log; none when the log is empty.
+/// Finds the active sequence in the bytes of a log; none when the log is empty. Entries that do not lead
+/// back to where the newest says that they begin have lost what came before them.
 pub(crate) fn find_active(log: &[u8], guid: Guid) -> Result<Option<Replay>> {
     let mut best: Option<Vec<Entry>> = None;
+    let mut parted = false;
     let mut start = 0;
     let mut patience = log.len().saturating_mul(PATIENCE);
     while start < log.len() {
@@ -129,6 +131,7 @@ pub(crate) fn find_active(log: &[u8], guid: Guid) -> Result<Option<Replay>> {
         };
         let (tail, number) = (head.tail, head.sequence_number);
         let Some(oldest) = sequence.iter().position(|entry| entry.position == tail) else {
+            parted = true;
             continue;
         };
         let newer = best
@@ -141,7 +144,12 @@ pub(crate) fn find_active(log: &[u8], guid: Guid) -> Result<Option<Replay>> {
         }
     }
     let Some(sequence) = best else {
-        return Ok(None);
+        return match parted {
+            true => Err(Error::corrupt(
+                "the VHDX log is damaged: what its entries build on is missing",
+            )),
+            false => Ok(None),
+        };
     };
     let mut replay = Replay {
         entries: sequence.len(),
@@ -408,6 +416,19 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn entries_whose_beginning_is_broken_are_no_empty_log() {
+        let (first, second) = (entry(5, 0, 1), entry(6, 0, 2));
+        let mut parts = log(&[(0, &first), (first.len(), &second)]);
+        assert!(find_active(&parts, GUID).unwrap().is_some());
+        parts[100] ^= 1;
+        assert!(find_active(&parts, GUID).is_err());
+        // An entry that is broken alone was never whole.
+        let mut alone = log(&[(0, &first)]);
+        alone[100] ^= 1;
+        assert!(find_active(&alone, GUID).unwrap().is_none());
     }
 
     #[test]

@@ -116,6 +116,14 @@ impl<R: BufRead> Decoder<R> {
             .or(extensions.long_link)
             .unwrap_or_else(|| header.link().to_vec());
         let kind = kind_of(header, &path, stored)?;
+        if is_unknown(header) {
+            let letter = header.kind().escape_ascii();
+            self.warnings.push_as(
+                ProblemKind::UnknownType,
+                &path,
+                format!("its type '{letter}' is not known: it is taken for a file"),
+            );
+        }
         let (gnu_atime, gnu_ctime) = header.gnu_times();
         let own = |field: &str, number: Result<i64, BadNumber>| {
             number.map_err(|_| Error::corrupt(format!("the header's {field} is not a number")))
@@ -190,6 +198,9 @@ ProblemKind::IncompleteAcl,
             offset: entry.offset,
             ..Body::default()
         };
+        if entry.kind == EntryKind::HardLink {
+            self.content_of_link = Some(stored).filter(|stored| *stored > 0);
+        }
         if entry.kind != EntryKind::File && !gnu_dump {
             return Ok(());
         }
@@ -324,11 +335,16 @@ fn kind_of(header: &Header, path: &[u8], stored: u64) -> Result<EntryKind> {
         b'6' => EntryKind::Fifo,
         b'S' if header.dialect() == Dialect::Gnu => EntryKind::File,
         b'M' => return Err(continued()),
-        other => {
-            return Err(Error::unsupported(format!(
-                "entry type '{}' is not known",
-                other.escape_ascii()
-            )));
-        }
+        // POSIX wants types that are not known to be files.
+        _ => EntryKind::File,
     })
+}
+
+/// Whether nobody has defined what the entry is.
+fn is_unknown(header: &Header) -> bool {
+    match header.kind() {
+        0 | b'0'..=b'7' | b'D' => false,
+        b'S' => header.dialect() != Dialect::Gnu,
+        _ => true,
+    }
 }

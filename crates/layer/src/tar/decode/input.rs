@@ -112,6 +112,7 @@ impl<R: BufRead> Decoder<R> {
     /// The next header; `None` at the end of the tar or, without end blocks, of the input.
     pub(super) fn read_header(&mut self) -> Result<Option<Header>> {
         let offset = self.position;
+        let content = self.content_of_link.take();
         let mut header = Header([0; BLOCK]);
         match self.read_block(&mut header.0)? {
             BLOCK => {}
@@ -153,6 +154,11 @@ ProblemKind::NoEndMark,
             return Ok(None);
         }
         if !header.checksum_fits() {
+            if let Some(size) = content {
+                let rest = size.next_multiple_of(BLOCK as u64) - BLOCK as u64;
+                self.skip(rest, b"", offset)?;
+                return self.read_header();
+            }
             let message = if offset == 0 {
                 match &header.0[..8] {
                     b"vhdxfile" => "no tar: it is a VHDX disk file",

@@ -25,6 +25,33 @@ pub(super) fn hard_links() -> Vec<Case> {
             Tree(&["c n2 c1:3", "c2 ==c", "p n2 p", "p2 ==p"]),
         ),
         (
+            "with its target's content behind it again, as pax -o linkdata has it",
+            Tar::new()
+                .file("a", vec![b'1'; 600])
+                .header(&Header::new("b", b'1', 600).link("a"))
+                .data(vec![b'1'; 600])
+                .file("c", "2")
+                .end(),
+            Tree(&["a n2 =600#", "b ==a", "c =2"]),
+        ),
+        (
+            "with a size and without content",
+            Tar::new()
+                .file("a", "1")
+                .header(&Header::new("b", b'1', 600).link("a"))
+                .file("c", "2")
+                .end(),
+            Tree(&["a n2 =1", "b ==a", "c =2"]),
+        ),
+        (
+            "with a size and without content, at the end",
+            Tar::new()
+                .file("a", "1")
+                .header(&Header::new("b", b'1', 600).link("a"))
+                .end(),
+            Tree(&["a n2 =1", "b ==a"]),
+        ),
+        (
             "target replaced later",
             Tar::new()
                 .file("a", "old")

@@ -16,6 +16,26 @@ pub(super) fn whiteouts() -> Vec<Case> {
             Tree(&[".gone c0:0 m0"]),
         ),
         (
+            "a folder in the place of a whiteout's second name",
+            Tar::new()
+                .device("w", b'3', 0, 0)
+                .hardlink("d", "w")
+                .file("w", "1")
+                .dir("d")
+                .end(),
+            Tree(&[OPAQUE, "w =1"]),
+        ),
+        (
+            "below a whiteout's second name",
+            Tar::new()
+                .device("w", b'3', 0, 0)
+                .hardlink("d", "w")
+                .file("w", "1")
+                .file("d/x", "2")
+                .end(),
+            Tree(&[OPAQUE, "d/x =2", "w =1"]),
+        ),
+        (
             "opaque before and after the directory's entry",
             Tar::new()
                 .file("d/.wh..wh..opq", "")
