@@ -27,6 +27,19 @@ impl Host {
             virtualisation: shows_virtualisation(&processors),
         }
     }
+
+    /// Why KVM cannot be counted on here; `None` where it can. A `/dev/kvm` alone is not enough: some hosts
+    /// offer one that cannot run stock kernels, and their processors show neither `vmx` nor `svm`.
+    #[must_use]
+    pub fn lack(&self) -> Option<String> {
+        match (&self.kvm_device, self.virtualisation) {
+            (Ok(()), true) => None,
+            (Ok(()), false) => {
+                Some("/dev/kvm opens, but the processor shows neither vmx nor svm".to_owned())
+            }
+            (Err(error), _) => Some(format!("/dev/kvm does not open: {error}")),
+        }
+    }
 }
 
 /// Whether the flags in a `/proc/cpuinfo` hold `vmx` or `svm`.
@@ -51,22 +64,18 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// Chooses by the caller's wish and the host. A `/dev/kvm` alone is not enough: some hosts offer one that
-/// cannot run stock kernels, and their processors show neither `vmx` nor `svm`.
+/// Chooses by the caller's wish and the host.
 #[must_use]
 pub fn choose(wish: Acceleration, host: &Host) -> Choice {
-    let (kvm, reason) = match (wish, &host.kvm_device, host.virtualisation) {
-        (Acceleration::Kvm, _, _) => (true, "asked for".to_owned()),
-        (Acceleration::Tcg, _, _) => (false, "asked for".to_owned()),
-        (Acceleration::Auto, Ok(()), true) => (
+    let (kvm, reason) = match (wish, host.lack()) {
+        (Acceleration::Kvm, None) => (true, "asked for".to_owned()),
+        (Acceleration::Kvm, Some(lack)) => (true, format!("asked for, though {lack}")),
+        (Acceleration::Tcg, _) => (false, "asked for".to_owned()),
+        (Acceleration::Auto, None) => (
             true,
             "/dev/kvm opens and the processor shows virtualisation".to_owned(),
         ),
-        (Acceleration::Auto, Ok(()), false) => (
-            false,
-            "/dev/kvm opens, but the processor shows neither vmx nor svm".to_owned(),
-        ),
-        (Acceleration::Auto, Err(error), _) => (false, format!("/dev/kvm does not open: {error}")),
+        (Acceleration::Auto, Some(lack)) => (false, lack),
     };
     Choice { kvm, reason }
 }
@@ -98,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_wish_overrides() {
-        assert!(choose(Acceleration::Kvm, &host(false, false)).kvm);
+        let choice = choose(Acceleration::Kvm, &host(true, false));
+        assert!(choice.kvm && choice.reason.contains("neither vmx nor svm"));
         assert!(!choose(Acceleration::Tcg, &host(true, true)).kvm);
     }
 

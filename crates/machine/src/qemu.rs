@@ -31,7 +31,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::acceleration::{self, Choice};
-use crate::config::MachineConfig;
+use crate::config::{Acceleration, MachineConfig};
 use crate::disk::{DiskSpec, Slot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::life::Life;
@@ -104,7 +104,14 @@ impl Qemu {
     /// [`ErrorKind::InvalidConfig`]; [`ErrorKind::Io`] if this process is out of descriptors.
     pub fn create(config: MachineConfig) -> Result<Self> {
         config.validate()?;
-        let choice = acceleration::choose(config.acceleration, &acceleration::Host::probe());
+        let host = acceleration::Host::probe();
+        if config.acceleration == Acceleration::Kvm
+            && let Err(error) = &host.kvm_device
+        {
+            let what = format!("KVM was asked for, and /dev/kvm does not open: {error}");
+            return Err(Error::new(ErrorKind::InvalidConfig, what));
+        }
+        let choice = acceleration::choose(config.acceleration, &host);
         Ok(Self {
             inner: Arc::new(Inner {
                 console: config.console_file(),

@@ -77,6 +77,9 @@ enum Left {
 
 impl Exec {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
+        if !self.detach {
+            self.process.check()?;
+        }
         let folders = Folders::of(&context.environment)?;
         let start = self.start()?;
         let started = async {

@@ -1,5 +1,7 @@
 //! What a process in a VM is started with: the same options wherever one starts.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -33,6 +35,18 @@ pub(crate) struct ProcessOptions {
 }
 
 impl ProcessOptions {
+    /// Refuses a terminal whose input is none: what ends here does not end there, and a shell waits for ever.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.tty && self.interactive && !std::io::stdin().is_terminal() {
+            return Err(
+                Failure::usage("stdin is no terminal, which -i and -t together want")
+                    .hint("leave out -t to send what stdin has, or -i to send nothing")
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+
     /// The variables of the command's environment, beside the usual ones.
     pub(crate) fn environment(&self) -> Result<Vec<(String, String)>> {
         let mut variables = Vec::new();

@@ -63,6 +63,7 @@ struct Done {
 
 impl Run {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
+        self.process.check()?;
         let spec = self.spec()?;
         let config = self.config(context)?;
         let progress = Progress::spinner(context, "starting a VM");

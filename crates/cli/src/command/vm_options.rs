@@ -5,10 +5,12 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use opengcs::machine::acceleration::Host;
 use opengcs::{Acceleration, Config, MappedVirtualDisk, RequestedMode};
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
+use crate::output;
 use crate::size::Size;
 
 const MIB: u64 = 1 << 20;
@@ -119,6 +121,10 @@ impl VmOptions {
     pub(crate) fn config(&self, context: &Context) -> Result<Config> {
         let mut config = Config::generate_default_with(&self.option, &context.environment)?;
         super::note_warnings(&config);
+        if let (Accel::Kvm, Some(lack)) = (self.accel, Host::probe().lack()) {
+            let what = format!("KVM was asked for, though {lack}: the VM may never come up");
+            output::warn(None, &what);
+        }
         config.memory_mib = self.memory;
         config.processors = self.cpus;
         config.requested_mode = match self.boot {

@@ -72,6 +72,9 @@ fn where_there_is_no_vm_the_list_is_empty_and_the_rest_says_so() {
     let apart = "opengcs disk add a x.vhd /mnt/x --read-only";
     assert!(text.contains(apart), "{text}");
     runtime.fails(&["exec", "a", "--", "true"], 125, &["there is no VM a"]);
+    let no_terminal = ["exec", "-it", "a", "--", "sh"];
+    runtime.fails(&no_terminal, 2, &["stdin is no terminal"]);
+    runtime.fails(&["run", "-it", "--", "sh"], 2, &["stdin is no terminal"]);
     runtime.fails(&["exec", "-e", "=x", "a", "--", "true"], 2, &["=x"]);
 }
 
