@@ -9,6 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::chain;
+use crate::content;
 use crate::details::{LayerVhdDetails, layer_vhd_details};
 use crate::error::from_ext4;
 use crate::image::from_vhd;
@@ -34,6 +35,8 @@ pub struct Inspection {
     pub verity: Option<Verity>,
     /// Why the file system cannot be read, where it cannot.
     pub problem: Option<String>,
+    /// What the file is, such as `a gzip stream`, where it is no disk at all.
+    pub content: Option<&'static str>,
 }
 
 /// What a disk file says of itself.
@@ -179,8 +182,14 @@ pub fn inspect_with(path: &Path, options: &InspectOptions) -> Result<Inspection>
             _ => return Err(error),
         },
     };
+    let mut content = None;
     let read = opened.and_then(|disk| {
-        let reader = Reader::open(disk).map_err(from_ext4)?;
+        let begins = content::recognise(&disk);
+        let no_disk = content::no_disk(&disk);
+        let reader = Reader::open(disk).map_err(|error| {
+            content = no_disk;
+            content::without_ext4(begins, error)
+        })?;
         filesystem(&reader)
     });
     let (filesystem, problem) = match read {
@@ -198,6 +207,7 @@ pub fn inspect_with(path: &Path, options: &InspectOptions) -> Result<Inspection>
         filesystem,
         verity,
         problem,
+        content,
     })
 }
 

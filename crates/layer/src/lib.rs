@@ -50,6 +50,7 @@
 mod behind;
 mod buffer;
 mod chain;
+mod content;
 mod control;
 mod copy;
 mod counting;

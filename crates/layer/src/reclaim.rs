@@ -14,6 +14,7 @@ use opengcs_vhd::{Access, Disk, Format, Guid, Storage as _};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::content;
 use crate::control::{Control, Meter, Progress};
 use crate::disk_file::{self, DiskFile};
 use crate::error::from_ext4;
@@ -158,7 +159,8 @@ fn no_holes() -> Error {
 
 /// How many bytes are free, if everything agrees about it.
 fn survey(disk: &Disk<File>) -> Result<u64> {
-    let reader = Reader::open(disk).map_err(from_ext4)?;
+    let reader = Reader::open(disk)
+        .map_err(|error| content::without_ext4(content::recognise(disk), error))?;
     let summary = reader.summary();
     let block_size = u64::from(summary.block_size);
     let mut free = 0_u64;

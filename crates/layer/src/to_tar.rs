@@ -9,6 +9,7 @@ use opengcs_vhd::Disk;
 use positioned_io::ReadAt;
 
 use crate::chain;
+use crate::content;
 use crate::control::Control;
 use crate::decompress::Compression;
 use crate::error::from_ext4;
@@ -175,33 +176,8 @@ pub fn folder_to_tar(
 /// Opens the file system in a disk file of any format.
 pub(crate) fn open_ext4(path: &Path, parents: &[PathBuf]) -> Result<Reader<Disk<File>>> {
     let disk = chain::open_still(path, parents)?.disk;
-    let other = other_content(&disk);
-    Reader::open(disk).map_err(|error| {
-        match other {
-            Some(what) => Error::corrupt(format!(
-                "no file system is in it: it is {what}; a VHD, VHDX or raw disk with ext4 is needed"
-            )),
-            None => from_ext4(error),
-        }
-        .with_path(path)
-    })
-}
-
-/// What the disk's first bytes belong to, where that is something well known that is no ext4.
-fn other_content(disk: &impl ReadAt) -> Option<&'static str> {
-    let mut start = [0; 512];
-    let length = disk.read_at(0, &mut start).ok()?;
-    Some(match start.get(..length)? {
-        [b'Q', b'F', b'I', 0xfb, ..] => "a qcow2 image",
-        [b'K', b'D', b'M', b'V', ..] => "a VMDK image",
-        [b'h', b's', b'q', b's', ..] => "a squashfs image",
-        [b'X', b'F', b'S', b'B', ..] => "an XFS file system",
-        [0x1f, 0x8b, ..] => "compressed with gzip",
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => "compressed with zstd",
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "compressed with xz",
-        _ if start.get(257..262) == Some(b"ustar") => "a tar",
-        _ => return None,
-    })
+    let content = content::recognise(&disk);
+    Reader::open(disk).map_err(|error| content::without_ext4(content, error).with_path(path))
 }
 
 /// Runs an export in a thread of its own, and compresses and writes in the caller's.

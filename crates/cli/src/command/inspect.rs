@@ -30,8 +30,8 @@ logical_sector_size, physical_sector_size, id, creator, log, parent: {paths, ids
 chain: [files of its parents]}, filesystem: {block_size, blocks, size, free_blocks, free, groups,
 map: [percent in use of each of up to 60 parts], inodes, free_inodes, uuid, label, features, journal,
 has_errors, is_sandbox} or null, verity: {root_hash, hash_offset, data_blocks, data_block_size,
-hash_block_size, algorithm, salt, uuid} or null, problem: why there is no file system, or null};
-sizes are bytes.")]
+hash_block_size, algorithm, salt, uuid} or null, problem: why there is no file system, or null,
+content: what the file is if it is no disk, or null}; sizes are bytes.")]
 pub(crate) struct Inspect {
     /// The disk file (VHD, VHDX or raw), the layer folder or the block device
     #[arg(value_name = "FILE|FOLDER")]
@@ -83,6 +83,11 @@ fn show(found: &Inspection) -> Result<()> {
             "a layer"
         };
         lines.add("folder", what);
+    }
+    if let Some(content) = found.content {
+        lines.add("format", format!("no disk file: it is {content}"));
+        lines.add_size("file size", found.disk.file_size);
+        return report::print_table(&lines.0);
     }
     show_disk(&mut lines, &found.disk);
     if let Some(filesystem) = &found.filesystem {
@@ -148,7 +153,7 @@ fn show_disk(lines: &mut Lines, disk: &DiskInspection) {
 fn show_filesystem(lines: &mut Lines, filesystem: &FilesystemInspection) {
     let block = u64::from(filesystem.block_size);
     let used = filesystem.size.saturating_sub(filesystem.free);
-    lines.add("file system", "ext4");
+    lines.add("file system", generation(&filesystem.features));
     lines.add_size("its size", filesystem.size);
     lines.add_size("free", filesystem.free);
     lines.add("full", picture(used, filesystem.size));
@@ -183,6 +188,28 @@ fn show_filesystem(lines: &mut Lines, filesystem: &FilesystemInspection) {
             "errors",
             "Linux has recorded errors in it: e2fsck repairs it",
         );
+    }
+}
+
+/// Which of its kin a file system is: ext4 is one with a feature that came with it.
+fn generation(features: &[String]) -> &'static str {
+    const OF_EXT4: [&str; 10] = [
+        "extent",
+        "64bit",
+        "flex_bg",
+        "huge_file",
+        "uninit_bg",
+        "metadata_csum",
+        "dir_nlink",
+        "extra_isize",
+        "inline_data",
+        "bigalloc",
+    ];
+    let has = |name: &str| features.iter().any(|feature| feature == name);
+    match (OF_EXT4.into_iter().any(has), has("has_journal")) {
+        (true, _) => "ext4",
+        (false, true) => "ext3",
+        (false, false) => "ext2",
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use opengcs::layer::{self, Control, ReclaimOptions, Reclaimed};
 use serde::Serialize;
 
-use super::vhd2tar::refuse_folder;
+use super::vhd2tar::{refuse_folder, with_hint};
 use crate::context::Context;
 use crate::progress::Progress;
 use crate::size::Size;
@@ -58,7 +58,8 @@ impl Reclaim {
         let file = self.file.clone();
         let found = context
             .blocking(move || Ok(layer::reclaim(&file, &ReclaimOptions { control })?))
-            .await?;
+            .await
+            .map_err(with_hint)?;
         drop(progress);
         let gained = found.gained();
         let name = self.file.display();

@@ -7,6 +7,7 @@ use clap::Args;
 use opengcs::layer::{self, Control, SquashOptions, Squashed};
 use serde::Serialize;
 
+use super::vhd2tar::with_hint;
 use crate::context::Context;
 use crate::image::{self, ImageArguments, root_line};
 use crate::output;
@@ -118,7 +119,8 @@ impl Squash {
         let (layers, written) = (self.layers.clone(), file.clone());
         let squashed = context
             .blocking(move || Ok(layer::squash(&layers, &file, &options)?))
-            .await?;
+            .await
+            .map_err(with_hint)?;
         drop(progress);
         if to_stdout {
             image::send(&written, context).await?;

@@ -205,13 +205,13 @@ fn export(
 }
 
 /// Adds what to do about a disk that cannot be read.
-fn with_hint(error: anyhow::Error) -> anyhow::Error {
+pub(crate) fn with_hint(error: anyhow::Error) -> anyhow::Error {
     const WHAT: &str =
         "opengcs inspect tells what the file is; e2fsck -fn, what is wrong with a raw disk";
     match error.downcast::<layer::Error>() {
         Ok(error) if error.kind() == layer::ErrorKind::Corrupt && error.advice().is_none() => {
             let said = error.to_string();
-            let other_way = ["it is a tar;", "it is compressed with"]
+            let other_way = ["it is a tar;", " stream;"]
                 .iter()
                 .any(|words| said.contains(words));
             let hint = match other_way {

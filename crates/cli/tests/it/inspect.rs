@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::fixture::{Place, noise};
+use crate::fixture::{Place, gzip, judge, noise, said};
 
 #[test]
 fn a_layer_is_described() {
@@ -82,4 +82,52 @@ fn what_can_be_no_disk_is_told_as_what_it_is() {
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success());
     place.fails(&["inspect", "pipe"], 1, &["pipe", "a pipe, not a disk"]);
+}
+
+#[test]
+fn what_is_no_disk_is_called_by_its_name() {
+    let place = Place::new().with_layer();
+    let tar = fs::read(place.path("layer.tar")).unwrap();
+    place.write("packed", &gzip(&tar));
+    place.write("text", b"only words\n");
+    place.write("program", b"\x7fELF\x02\x01\x01\0");
+    for (file, name) in [
+        ("packed", "a gzip stream"),
+        ("layer.tar", "a tar"),
+        ("text", "text"),
+        ("program", "a program or library (ELF)"),
+    ] {
+        let text = place.ok(&["inspect", file]);
+        assert!(
+            text.contains(&format!("no disk file: it is {name}")),
+            "{text}"
+        );
+        assert!(!text.contains("disk size"), "{text}");
+        let found: serde_json::Value =
+            serde_json::from_str(&place.ok(&["inspect", file, "--json"])).unwrap();
+        assert_eq!(found["content"], name);
+        assert_eq!(found["disk"]["format"], "raw");
+        assert!(found["problem"].as_str().unwrap().contains(name));
+        let refused = place.opengcs(["reclaim", file]).output().unwrap();
+        let said = said(&refused);
+        assert!(said.contains(name) && said.contains("\nhint: "), "{said}");
+    }
+    let squash = ["squash", "text", "-o", "a.vhd"];
+    place.fails(&squash, 1, &["no file system is in it: it is text"]);
+}
+
+#[test]
+#[cfg_attr(windows, ignore = "mke2fs is needed")]
+fn kin_of_ext4_are_called_by_their_names() {
+    let place = Place::new();
+    for kind in ["ext2", "ext3", "ext4"] {
+        let image = place.write("disk.img", &vec![0; 8 << 20]);
+        let words = ["-q", "-F", "-t", kind].map(std::ffi::OsStr::new);
+        judge("mke2fs", &[&words[..], &[image.as_os_str()]].concat());
+        let text = place.ok(&["inspect", "disk.img"]);
+        let told = text
+            .lines()
+            .any(|line| line.starts_with("file system") && line.ends_with(kind));
+        assert!(told, "{text}");
+    }
 }

@@ -69,7 +69,10 @@ fn what_cannot_be_reclaimed_is_told_with_what_to_do() {
     for (file, words) in [
         ("gone", &["gone", "no such file"][..]),
         ("layer", &["layer is a folder"]),
-        ("layer.tar", &["layer.tar", "no ext2, ext3 or ext4"]),
+        (
+            "layer.tar",
+            &["layer.tar", "no file system is in it: it is a tar"],
+        ),
         ("v.img", &["v.img", "dm-verity"]),
     ] {
         place.fails(&["reclaim", file], 1, words);
