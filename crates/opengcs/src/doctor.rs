@@ -225,18 +225,23 @@ fn firmware() -> Option<Check> {
 }
 
 fn writable(name: &'static str, folder: &Path) -> Check {
+    const OTHERS: &str = "choose another with OPENGCS_DATA_DIR (data), XDG_RUNTIME_DIR (runtime) or TMPDIR (temporary)";
     // A folder that is not there yet is made below one that is.
     let existing = folder
         .ancestors()
-        .find(|folder| folder.is_dir())
-        .unwrap_or(Path::new("/"));
+        .find(|folder| folder.symlink_metadata().is_ok())
+        .unwrap_or(Path::new("."));
+    if !existing.is_dir() {
+        let found = format!("{} is no folder", existing.display());
+        return Check::with(name, Outcome::Bad, found, OTHERS);
+    }
     match tempfile::tempfile_in(existing) {
         Ok(_) => Check::good(name, format!("{} can be written", folder.display())),
         Err(error) => Check::with(
             name,
             Outcome::Bad,
             format!("{} cannot be written: {error}", folder.display()),
-            "change its permissions, or choose others with OPENGCS_DATA_DIR (data), XDG_RUNTIME_DIR (runtime) and TMPDIR (temporary)",
+            format!("change its permissions, or {OTHERS}"),
         ),
     }
 }
@@ -333,5 +338,18 @@ mod tests {
         }
         // Looking changes nothing.
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_is_no_folder_to_write_to() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for path in [file.path().to_owned(), file.path().join("below")] {
+            let check = writable("data folder", &path);
+            assert_eq!(check.outcome, Outcome::Bad, "{check:?}");
+            assert!(check.found.ends_with("is no folder"), "{check:?}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let check = writable("data folder", &folder.path().join("not/yet"));
+        assert_eq!(check.outcome, Outcome::Good, "{check:?}");
     }
 }

@@ -101,7 +101,12 @@ impl FromStr for Disk {
 fn memory(text: &str) -> Result<u32, String> {
     let Size(bytes) = text.parse()?;
     if bytes < MIB {
-        return Err(format!("that is {bytes} bytes; write {text}M for MiB"));
+        // A number alone was meant as mebibytes.
+        let example = match text.bytes().all(|byte| byte.is_ascii_digit()) && bytes > 0 {
+            true => format!("write {text}M for MiB"),
+            false => "write 512M, 2G or the like".to_owned(),
+        };
+        return Err(format!("that is {bytes} bytes; {example}"));
     }
     u32::try_from(bytes.div_ceil(MIB)).map_err(|_| "that is more than any host has".to_owned())
 }
@@ -186,6 +191,13 @@ mod tests {
         assert_eq!(memory("512M"), Ok(512));
         assert_eq!(memory("1G"), Ok(1024));
         assert!(memory("512").unwrap_err().contains("512M"));
+        for odd in ["1K", "0", "0.5M"] {
+            assert!(
+                memory(odd)
+                    .unwrap_err()
+                    .ends_with("write 512M, 2G or the like")
+            );
+        }
         assert!(memory("8P").is_err());
     }
 }

@@ -96,3 +96,19 @@ fn options_are_checked_and_strange_ones_are_mentioned() {
     );
     assert!(said.contains("word"), "{said}");
 }
+
+#[test]
+fn a_disk_that_is_not_there_is_told_without_names_of_fields() {
+    let place = Place::new();
+    fs::create_dir(place.data()).unwrap();
+    let kernel = kernel("6.9.1");
+    fs::write(place.data().join("bootx64.efi"), kernel).unwrap();
+    fs::write(place.data().join("initrd.img"), b"070701").unwrap();
+    let output = place
+        .opengcs(["run", "--disk", "nope.vhd:/mnt", "--", "ls"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert_eq!(said, "opengcs: there is no disk nope.vhd\n");
+}

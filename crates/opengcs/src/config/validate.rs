@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Component, Path};
 
 use super::{BootMode, Config, RequestedMode};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::guest::initrd;
 
 /// Linux cuts what is longer (`COMMAND_LINE_SIZE` on x86, less the NUL and what the machine adds).
@@ -63,9 +63,9 @@ fn boot_mode(config: &Config) -> Result<BootMode> {
                         .hint("give lcow.vhdx=PATH"),
                 );
             }
-            file("VHDX", vhdx, "lcow.vhdx")?;
+            file("VHDX", vhdx, Some("lcow.vhdx"))?;
         }
-        RequestedMode::Auto if is_there(vhdx)? => file("VHDX", vhdx, "lcow.vhdx")?,
+        RequestedMode::Auto if is_there(vhdx)? => file("VHDX", vhdx, Some("lcow.vhdx"))?,
         RequestedMode::Auto | RequestedMode::KernelInitrd => {
             return kernel_and_initrd(config);
         }
@@ -99,9 +99,9 @@ fn kernel_and_initrd(config: &Config) -> Result<BootMode> {
         }
     }
     let (kernel, initrd) = (options.kernel_path(), options.initrd_path());
-    file("kernel", &kernel, "lcow.kernel")
+    file("kernel", &kernel, Some("lcow.kernel"))
         .map_err(|error| error.hint(where_from("opengcs kernel install")))?;
-    file("initrd", &initrd, "lcow.initrd")
+    file("initrd", &initrd, Some("lcow.initrd"))
         .map_err(|error| error.hint(where_from("opengcs initrd build")))?;
     if options.boot_parameters.len() > MAX_BOOT_PARAMETERS {
         return Err(Error::invalid(format!(
@@ -142,20 +142,19 @@ fn disks(config: &Config) -> Result<()> {
     let mut files = HashSet::new();
     for disk in &config.mapped_virtual_disks {
         let path = &disk.host_path;
-        file("mapped disk", path, "host path")?;
-        check_guest_path(&disk.container_path).map_err(|error| {
-            Error::invalid(format!("mapped disk {}", path.display())).caused_by(error)
-        })?;
+        file("disk", path, None)?;
+        check_guest_path(&disk.container_path)
+            .map_err(|error| Error::invalid(format!("disk {}", path.display())).caused_by(error))?;
         if !places.insert(disk.container_path.trim_end_matches('/')) {
             return Err(Error::invalid(format!(
-                "two mapped disks have the container path {}",
+                "two disks are to be mounted at {}",
                 disk.container_path
             )));
         }
         let real = fs::canonicalize(path).map_err(|error| Error::io("look at", path, error))?;
         if !files.insert(real) {
             return Err(Error::invalid(format!(
-                "the disk {} is mapped twice",
+                "the disk {} is given twice",
                 path.display()
             )));
         }
@@ -164,7 +163,7 @@ fn disks(config: &Config) -> Result<()> {
         usize::from(config.scsi_controllers) * usize::from(opengcs_machine::LUNS_PER_CONTROLLER);
     if config.mapped_virtual_disks.len() > slots {
         return Err(Error::invalid(format!(
-            "{} disks are mapped, and {} SCSI controllers hold {slots}",
+            "{} disks are given, and {} SCSI controllers hold {slots}",
             config.mapped_virtual_disks.len(),
             config.scsi_controllers
         )));
@@ -185,11 +184,11 @@ pub(crate) fn check_guest_path(path: &str) -> Result<()> {
     } else if path.split('/').any(|part| part == "..") {
         "has .. in it"
     } else if path.trim_matches('/').is_empty() {
-        "is the guest's root"
+        "is its root"
     } else {
         return Ok(());
     };
-    Err(Error::invalid(format!("the container path {path:?} {why}")))
+    Err(Error::invalid(format!("the path {path:?} in the VM {why}")))
 }
 
 fn is_there(path: &Path) -> Result<bool> {
@@ -197,35 +196,27 @@ fn is_there(path: &Path) -> Result<bool> {
         .map_err(|error| Error::io("look at", path, error))
 }
 
-fn file(what: &str, path: &Path, option: &str) -> Result<()> {
+/// A file that is needed, and the option that names it, if one does.
+fn file(what: &str, path: &Path, option: Option<&str>) -> Result<()> {
+    let option = option.map_or_else(String::new, |name| format!(" ({name})"));
+    let named = format!("{what} {}{option}", path.display());
     let found = match fs::metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::not_found(format!(
-                "there is no {what} {} ({option})",
-                path.display()
-            )));
+            return Err(Error::not_found(format!("there is no {named}")));
         }
         Err(error) => {
             return Err(Error::io(&format!("look at the {what}"), path, error));
         }
     };
-    if found.is_dir() {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!(
-                "the {what} {} ({option}) is a folder, not a file",
-                path.display()
-            ),
-        ));
-    }
-    if found.is_file() && found.len() == 0 {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("the {what} {} ({option}) is empty", path.display()),
-        ));
-    }
-    Ok(())
+    let why = if found.is_dir() {
+        "is a folder, not a file"
+    } else if found.is_file() && found.len() == 0 {
+        "is empty"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!("the {named} {why}")))
 }
 
 #[cfg(test)]

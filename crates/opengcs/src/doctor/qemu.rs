@@ -1,10 +1,17 @@
 //! Whether there is a QEMU, which, and whether it has the devices that VMs are made of.
 
-use std::path::{Path, PathBuf};
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::{Check, INSTALL_QEMU, NAME_OF_HYPERVISOR, Outcome, in_path};
 use crate::config::Config;
+
+/// How long the program may take to answer; it takes well under a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(5);
 
 const DEVICES: &str = "devices";
 /// Without one of these no VM starts.
@@ -38,22 +45,52 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
 }
 
 /// What the program prints when it is asked for something.
-fn ask(program: &PathBuf, arguments: &[&str]) -> Result<String, String> {
+fn ask(program: &Path, arguments: &[&str]) -> Result<String, String> {
+    ask_within(program, arguments, PATIENCE)
+}
+
+fn ask_within(program: &Path, arguments: &[&str], patience: Duration) -> Result<String, String> {
     let name = program.display();
-    match Command::new(program)
+    let cannot = |error: io::Error| format!("cannot run {name}: {error}");
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
-        .output()
-    {
-        Ok(output) if output.status.success() => {
-            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(cannot)?;
+    let until = Instant::now() + patience;
+    let (sender, printed) = mpsc::channel();
+    let stdout = child.stdout.take();
+    // It is not waited for: something else that the program has started may keep its output open.
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let read = stdout.map_or(Ok(0), |mut stdout| stdout.read_to_end(&mut text));
+        let _ = sender.send(read.map(|_| text));
+    });
+    let printed = printed.recv_timeout(patience);
+    let ended = loop {
+        match child.try_wait().map_err(cannot)? {
+            Some(status) => break Some(status),
+            None if printed.is_err() || Instant::now() >= until => break None,
+            None => std::thread::sleep(PAUSE),
         }
-        Ok(output) => Err(format!(
-            "{name} {} failed: {}",
-            arguments.join(" "),
-            output.status
-        )),
-        Err(error) => Err(format!("cannot run {name}: {error}")),
+    };
+    let asked = arguments.join(" ");
+    match (printed, ended) {
+        (Ok(text), Some(status)) if status.success() => {
+            Ok(String::from_utf8_lossy(&text.map_err(cannot)?).into_owned())
+        }
+        (_, Some(status)) if !status.success() => Err(format!("{name} {asked} failed: {status}")),
+        _ => {
+            // It may have ended by itself meanwhile.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(format!(
+                "{name} {asked} did not answer within {} s",
+                patience.as_secs()
+            ))
+        }
     }
 }
 
@@ -81,7 +118,7 @@ fn number(line: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn devices(program: &PathBuf) -> Check {
+fn devices(program: &Path) -> Check {
     let listed = ask(program, &["-M", "none", "-device", "help"])
         .and_then(|devices| Ok((devices, ask(program, &["-M", "help"])?)));
     let (devices, machines) = match listed {
@@ -125,6 +162,23 @@ fn devices(program: &PathBuf) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)] // A shell script stands for QEMU.
+    #[test]
+    fn one_that_does_not_answer_is_told_as_such() {
+        let ask = |script| {
+            let patience = Duration::from_millis(500);
+            ask_within(Path::new("/bin/sh"), &["-c", script], patience)
+        };
+        let began = Instant::now();
+        let silent = ask("exec sleep 60").unwrap_err();
+        assert!(silent.contains("did not answer within"), "{silent}");
+        let deaf = ask("exec >&-; exec sleep 60").unwrap_err();
+        assert!(deaf.contains("did not answer within"), "{deaf}");
+        assert!(began.elapsed() < Duration::from_secs(30));
+        assert_eq!(ask("echo 7.2"), Ok("7.2\n".to_owned()));
+        assert!(ask("exit 3").unwrap_err().contains("failed"));
+    }
 
     #[test]
     fn versions_are_compared_as_numbers() {

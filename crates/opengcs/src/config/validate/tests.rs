@@ -169,7 +169,7 @@ fn mapped_disks_are_checked_in_both_modes() {
         for path in ["", "a", "/a/../b", "/"] {
             refused(
                 with(vec![MappedVirtualDisk::new(&disk, path)]),
-                &["layer.vhd", "container path"],
+                &["layer.vhd", "in the VM"],
             );
         }
         refused(
