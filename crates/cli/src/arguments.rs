@@ -37,7 +37,17 @@ Exit codes:
   126, 127       run, exec: the program cannot be run, or is not in the VM
   129, 130, 143  hung up, interrupted (Ctrl-C), terminated
   141            whoever read the output has gone
-  else           run, exec: the program's own; 128+n when signal n ended it",
+  else           run, exec: the program's own; 128+n when signal n ended it
+
+Environment:
+  OPENGCS_DATA_DIR  kernel, initrd, caches; else opengcs in XDG_DATA_HOME or ~/.local/share
+  OPENGCS_LOG       what is logged, before -v: debug, or opengcs_machine=trace
+  OPENGCS_UVM_TIMEOUT_SECONDS
+                    how long a VM may be silent, unless lcow.timeout says it; else 300
+  XDG_RUNTIME_DIR   sockets and logs of VMs that run; else the temporary folder
+  XDG_STATE_HOME    records of VMs that failed; else ~/.local/state
+  TMPDIR            the temporary folder; else /tmp
+  NO_COLOR          no colours, if it is set; CLICOLOR_FORCE=1: also where no terminal is",
     arg_required_else_help = true,
     max_term_width = 100
 )]
