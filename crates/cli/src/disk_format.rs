@@ -6,6 +6,8 @@ use clap::ValueEnum;
 use opengcs::layer::Format;
 use uuid::Uuid;
 
+use crate::failure::Failure;
+
 /// A kind of disk file that can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DiskFormat {
@@ -18,8 +20,29 @@ pub(crate) enum DiskFormat {
 }
 
 impl DiskFormat {
+    /// The kind that was asked for, or that the file's name asks for.
+    ///
+    /// # Errors
+    /// The name asks for one that is not made here.
+    pub(crate) fn chosen(asked: Option<Self>, path: &Path) -> Result<Option<Self>, Failure> {
+        const OTHERS: [&str; 5] = ["qcow2", "qcow", "vmdk", "vdi", "avhdx"];
+        if asked.is_some() {
+            return Ok(asked);
+        }
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if OTHERS.iter().any(|other| ending == *other) {
+            let line = format!(
+                "{} has the name of a format that is not made here",
+                path.display()
+            );
+            let hint = "name it .vhd, .vhdx or .img, or say with --format what it is to be";
+            return Err(Failure::usage(line).hint(hint));
+        }
+        Ok(Self::named(path))
+    }
+
     /// The kind that a file of this name is expected to be, if it says so.
-    pub(crate) fn named(path: &Path) -> Option<Self> {
+    fn named(path: &Path) -> Option<Self> {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
         match ending.as_str() {
             "vhd" => Some(Self::Vhd),

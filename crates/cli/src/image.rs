@@ -13,7 +13,7 @@ use crate::disk_format::{self, DiskFormat};
 use crate::input::Input;
 use crate::output;
 use crate::progress::Progress;
-use crate::size::Size;
+use crate::size::{self, Size};
 
 /// How much of a disk file is written to stdout at once.
 const CHUNK: usize = 128 << 10;
@@ -26,7 +26,7 @@ pub(crate) struct ImageArguments {
     #[arg(long, value_name = "FORMAT")]
     format: Option<DiskFormat>,
     /// Size of the file system; by default as small as the content
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size::of_something)]
     size: Option<Size>,
     /// Give it a journal of this size; by default it has none, as a layer is only read
     #[arg(long, value_name = "SIZE")]
@@ -61,11 +61,9 @@ pub(crate) struct ImageArguments {
 
 impl ImageArguments {
     /// The format that was chosen, or that the file's name asks for.
-    pub(crate) fn format(&self, target: &Path) -> Format {
-        self.format
-            .or_else(|| DiskFormat::named(target))
-            .unwrap_or(DiskFormat::Vhd)
-            .into()
+    pub(crate) fn format(&self, target: &Path) -> Result<Format> {
+        let chosen = DiskFormat::chosen(self.format, target)?;
+        Ok(chosen.unwrap_or(DiskFormat::Vhd).into())
     }
 
     pub(crate) fn filesystem(&self) -> FilesystemOptions {

@@ -8,6 +8,11 @@ use crate::context::Context;
 use crate::events;
 use crate::output;
 
+/// A number with its noun: "1 entry", "2 entries".
+pub(crate) fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}
+
 impl Context {
     /// Shows what was done: as the event `done` with `--json`, else as `line` unless `--quiet`.
     pub(crate) fn done(&self, result: &impl Serialize, line: &str) -> Result<()> {

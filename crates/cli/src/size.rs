@@ -57,6 +57,14 @@ impl FromStr for Size {
     }
 }
 
+/// A size of something that cannot be empty.
+pub(crate) fn of_something(text: &str) -> Result<Size, String> {
+    match text.parse()? {
+        Size(0) => Err("it must be more than 0".to_owned()),
+        size => Ok(size),
+    }
+}
+
 /// Three digits and a unit, such as "1.25 GiB"; whole numbers without a point.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,14 @@ use crate::size::Size;
 
 /// Add disks to a VM while it runs, list them, and take them away
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  opengcs disk add build layer.vhd /mnt/layer --read-only
+  opengcs disk ls build
+  opengcs disk rm build layer.vhd"
+)]
 pub(crate) struct Disk {
     #[command(subcommand)]
     what: What,

@@ -13,7 +13,13 @@ use crate::size::Size;
 
 /// Build the initrd, the small first file system that VMs start from
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  opengcs kernel install && opengcs initrd build
+  opengcs initrd build --runtime crun"
+)]
 pub(crate) struct Initrd {
     #[command(subcommand)]
     what: What,
@@ -70,7 +76,7 @@ pub(crate) struct Parts {
     /// One more kernel module to load, by name; may be given again
     #[arg(long, value_name = "NAME")]
     add_module: Vec<String>,
-    /// How to pack the initrd: plain boots fastest, zstd is smallest
+    /// How to pack the initrd: not at all boots fastest, zstd is smallest
     #[arg(long, value_name = "HOW", default_value = "none")]
     compress: Packing,
 }

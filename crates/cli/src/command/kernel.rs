@@ -13,7 +13,13 @@ use crate::report;
 
 /// Get a Linux kernel for VMs, or list those that are here
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  opengcs kernel install
+  opengcs kernel ls"
+)]
 pub(crate) struct Kernel {
     #[command(subcommand)]
     what: What,

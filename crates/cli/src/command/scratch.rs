@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::disk_format::{self, DiskFormat};
-use crate::size::Size;
+use crate::size::{self, Size};
 
 /// Make an empty disk file with an ext4 file system, for a VM to write to
 ///
@@ -31,7 +31,7 @@ pub(crate) struct Scratch {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Size of the disk
-    #[arg(long, value_name = "SIZE", default_value = "20G")]
+    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = size::of_something)]
     size: Size,
     /// What kind of disk file; by default as FILE's name ends (.vhd, or .img and .raw for raw),
     /// else vhdx
@@ -71,11 +71,8 @@ struct Done<'a> {
 
 impl Scratch {
     pub(crate) async fn run(self, context: &Context) -> Result<u8> {
-        let format: Format = self
-            .format
-            .or_else(|| DiskFormat::named(&self.file))
-            .unwrap_or(DiskFormat::Vhdx)
-            .into();
+        let chosen = DiskFormat::chosen(self.format, &self.file)?;
+        let format: Format = chosen.unwrap_or(DiskFormat::Vhdx).into();
         let options = self.options(format);
         let path = self.file.clone();
         let made = context

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::image::{self, ImageArguments, root_line};
 use crate::output;
 use crate::progress::Progress;
+use crate::report;
 use crate::size::Size;
 use crate::warnings::{self, Told};
 
@@ -94,7 +95,7 @@ impl Squash {
         let moved = progress.mover();
         let options = SquashOptions {
             filesystem: self.image.filesystem(),
-            format: self.image.format(&target),
+            format: self.image.format(&target)?,
             verity: self.image.verity,
             sandbox: self.sandbox,
             keep_whiteouts: self.keep_whiteouts,
@@ -158,12 +159,13 @@ impl Squash {
             context.done_beside_data(&done);
             return Ok(());
         }
+        let layers = u64::try_from(self.layers.len()).unwrap_or(u64::MAX);
         let mut line = format!(
-            "{}: {} from {} layers, with {} entries",
+            "{}: {} from {}, with {}",
             target.display(),
             Size(squashed.size),
-            self.layers.len(),
-            squashed.entries
+            report::counted(layers, "layer", "layers"),
+            report::counted(squashed.entries, "entry", "entries")
         );
         if let Some(verity) = root {
             if context.quiet && !context.json {

@@ -18,6 +18,7 @@ use crate::image::{self, ImageArguments, root_line};
 use crate::input::Input;
 use crate::output;
 use crate::progress::Progress;
+use crate::report;
 use crate::size::Size;
 use crate::warnings::{self, Told};
 
@@ -125,12 +126,12 @@ impl Tar2Vhd {
         if to_stdout {
             output::refuse_terminal("a disk file")?;
         }
+        let format = self.image.format(&target)?;
         let input = Input::open(self.from(), context)?;
         if !to_stdout {
             output::refuse_same(self.from(), &target)?;
         }
         let receipt = self.begin_receipt(&target)?;
-        let format = self.image.format(&target);
         let what = if to_stdout {
             "making a disk file".to_owned()
         } else {
@@ -199,7 +200,7 @@ impl Tar2Vhd {
         let input = Input::open(self.from(), context)?;
         let format = self
             .image
-            .format(self.output.as_deref().unwrap_or(Path::new("")));
+            .format(self.output.as_deref().unwrap_or(Path::new("")))?;
         let progress = Progress::bytes(context, "reading the tar", input.length());
         let follow = progress.follow(input.counter());
         let control = Control::new()
@@ -310,12 +311,12 @@ impl Tar2Vhd {
             return Ok(());
         }
         let mut line = format!(
-            "{}: {} from a {} tar of {} with {} entries",
+            "{}: {} from a {} tar of {} with {}",
             target.display(),
             Size(converted.size),
             converted.compression,
             Size(converted.tar_bytes),
-            converted.entries
+            report::counted(converted.entries, "entry", "entries")
         );
         if let Some(verity) = &converted.verity {
             // The hash is what was asked for, also by who wants nothing else said.

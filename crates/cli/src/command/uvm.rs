@@ -14,7 +14,13 @@ use crate::size::Size;
 
 /// Build the disk that VMs can boot from instead of a kernel and an initrd
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  opengcs uvm build
+  opengcs run --boot vhdx -- uname -r"
+)]
 pub(crate) struct Uvm {
     #[command(subcommand)]
     what: What,

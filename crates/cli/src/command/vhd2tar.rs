@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::input;
 use crate::output;
 use crate::progress::Progress;
+use crate::report;
 use crate::size::Size;
 use crate::warnings::{self, Told};
 
@@ -169,10 +170,10 @@ impl Vhd2Tar {
             return Ok(());
         }
         let line = format!(
-            "{}: {} with {} entries",
+            "{}: {} with {}",
             self.output.display(),
             Size(size),
-            exported.entries
+            report::counted(exported.entries, "entry", "entries")
         );
         context.done(&done, &line)
     }

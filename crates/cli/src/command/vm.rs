@@ -18,7 +18,9 @@ use crate::context::Context;
 ///
 /// A VM that `opengcs vm start` has started is held by a process of its own, its monitor. It goes on when
 /// the terminal is closed, until the VM is stopped or ends by itself. VMs are known by their names, to
-/// their user alone; their sockets and logs are in `$XDG_RUNTIME_DIR/opengcs/NAME`.
+/// their user alone; their sockets and logs are in `$XDG_RUNTIME_DIR/opengcs/NAME`, and
+/// where that variable is unset or names no folder, in `opengcs-UID/NAME` in the temporary folder
+/// (`$TMPDIR`, else /tmp).
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,

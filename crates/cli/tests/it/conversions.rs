@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::fixture::{Place, e2fsck, gzip, judge, said, tar, tar_names};
+use crate::fixture::{Place, e2fsck, gzip, judge, said, tar, tar_names, tar_of};
 
 #[test]
 fn a_layer_goes_there_and_back() {
@@ -458,6 +458,9 @@ fn a_tar_is_named_with_an_option_or_without() {
     place.ok(&["tar2vhd", "layer.tar", "-o", "bare.vhd"]);
     let read = |name| fs::read(place.path(name)).unwrap();
     assert_eq!(read("bare.vhd"), read("layer.vhd"));
+    place.write("one.tar", &tar_of(&["a"]));
+    let line = place.ok(&["tar2vhd", "one.tar", "-o", "one.vhd"]);
+    assert!(line.ends_with(" with 1 entry\n"), "{line}");
     let both = ["tar2vhd", "layer.tar", "-i", "layer.tar", "-o", "c.vhd"];
     place.fails(&both, 2, &["cannot be used with"]);
 }

@@ -23,6 +23,11 @@ const COMMANDS: &[&[&str]] = &[
     &["disk", "ls"],
     &["debug"],
     &["doctor"],
+    &["vm"],
+    &["disk"],
+    &["kernel"],
+    &["initrd"],
+    &["uvm"],
     &["kernel", "install"],
     &["kernel", "ls"],
     &["initrd", "build"],
@@ -150,11 +155,44 @@ fn completions_and_pages_come_from_the_same_source() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(place.ok(&["completions", shell]).contains("tar2vhd"));
     }
-    assert!(place.ok(&["man"]).contains(".TH opengcs 1"));
+    assert!(!place.ok(&["completions", "bash"]).contains("__monitor"));
+    let whole = place.ok(&["man"]);
+    assert!(whole.contains(".TH opengcs 1"));
+    for words in [
+        ".SH ENVIRONMENT",
+        "OPENGCS_LOG",
+        "NO_COLOR",
+        ".SH \"EXIT STATUS\"",
+        ".SH EXAMPLES",
+    ] {
+        assert!(whole.contains(words), "{words}: {whole}");
+    }
+    let start = place.ok(&["man", "vm", "start"]);
+    for words in [
+        concat!(
+            ".TH opengcs-vm-start 1  \"opengcs ",
+            env!("CARGO_PKG_VERSION"),
+            "\" opengcs"
+        ),
+        "\\fBopengcs vm start\\fR [OPTIONS] <NAME>",
+        ".SH EXAMPLES\n.nf\nopengcs vm start build\n",
+        ".SH \"SEE ALSO\"\n\\fBopengcs\\fR(1)",
+    ] {
+        assert!(start.contains(words), "{words}: {start}");
+    }
     assert!(place.ok(&["man", "kernel", "install"]).contains("opengcs"));
     place.fails(&["man", "nonsense"], 2, &["nonsense"]);
     place.ok(&["man", "--folder", "."]);
-    assert!(place.path("opengcs-tar2vhd.1").is_file());
+    for page in ["opengcs.1", "opengcs-tar2vhd.1", "opengcs-vm-start.1"] {
+        assert!(place.path(page).is_file());
+    }
+    for none in [
+        "opengcs-help.1",
+        "opengcs-vm-help.1",
+        "opengcs-vm-monitor.1",
+    ] {
+        assert!(!place.path(none).exists());
+    }
 }
 
 #[test]

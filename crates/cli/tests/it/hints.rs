@@ -53,6 +53,12 @@ fn each_common_failure_says_what_to_do() {
         (&["initrd", "build"], "opengcs kernel install"),
         (&["run", "--", "true"], "opengcs kernel install"),
         (&["man", "nonsense"], "opengcs --help"),
+        (&["tar2vhd", "layer.tar", "-o", "a.qcow2"], "--format"),
+        (&["scratch", "a.VMDK"], "--format"),
+        (
+            &["scratch", "a.vhdx", "--size", "0"],
+            "opengcs scratch --help",
+        ),
     ] {
         let output = place.opengcs(words).output().unwrap();
         let said = said(&output);

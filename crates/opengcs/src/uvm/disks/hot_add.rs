@@ -210,7 +210,7 @@ fn describe(path: &Path) -> Result<Found> {
             ErrorKind::Unsupported,
             format!("{shown} is a folder, and folders are not shared with a VM"),
         )
-        .hint("bring its content on a disk: tar_to_vhd makes one"));
+        .hint("bring its content on a disk: `opengcs tar2vhd` makes one of a tar"));
     }
     let found = opengcs_layer::describe(path).map_err(|error| {
         let kind = match error.kind() {
