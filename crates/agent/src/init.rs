@@ -3,6 +3,7 @@
 //! The server is a process of its own because it waits for its children by number: were it PID 1,
 //! reaping orphans would take exit codes from under it.
 
+mod hypervisor;
 mod loopback;
 mod modules;
 mod root;
@@ -23,6 +24,7 @@ use rustix::{
 };
 
 use crate::log;
+use hypervisor::Hypervisor;
 
 /// The level of the server's log, from the kernel's command line: `gcs.log=debug`. The kernel
 /// gives words with a dot to nobody, so they are read from `/proc/cmdline`.
@@ -86,11 +88,11 @@ pub fn run() -> Result<(), String> {
         log::console(format_args!("{failure}"));
     }
     let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let emulated = modules::emulated();
-    let mut loaded = modules::load(modules::FIRST, emulated);
+    let hypervisor = Hypervisor::here();
+    let mut loaded = modules::load(modules::FIRST, hypervisor);
     let root_wanted = option(&command_line, ROOT);
     if root_wanted.is_some() {
-        loaded += modules::load(modules::LATER, emulated);
+        loaded += modules::load(modules::LATER, hypervisor);
     }
     log::console(format_args!("{loaded} modules loaded"));
     if let Some(wanted) = root_wanted {
@@ -102,7 +104,7 @@ pub fn run() -> Result<(), String> {
     }
     let why = serve(option(&command_line, LOG_LEVEL), || {
         name_and_loopback(&command_line);
-        modules::load(modules::LATER, emulated)
+        modules::load(modules::LATER, hypervisor)
     });
     log::console(format_args!("the agent has ended ({why}): power off"));
     sync();

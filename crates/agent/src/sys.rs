@@ -1,5 +1,5 @@
 //! What the safe interfaces of the system lack: starting a program in surroundings of its own, vsock
-//! connections, a working directory of one thread's own, crediting entropy, signals by any number, and the
+//! connections, a working directory of one thread's own, crediting entropy, the processor's kind, signals by any number, and the
 //! device mapper.
 #![allow(
     unsafe_code,
@@ -27,6 +27,15 @@ pub(crate) fn signal(number: i32) -> Option<Signal> {
     // SAFETY: the number is a signal of this kernel. The numbers that a C library keeps for
     // itself are sent to other processes only, never handled or masked here.
     Some(unsafe { Signal::from_raw_unchecked(number) })
+}
+
+/// What the processor says of itself under a number: EAX, EBX, ECX and EDX.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn cpuid(leaf: u32) -> [u32; 4] {
+    #[allow(unused_unsafe, reason = "newer Rust has it safe")]
+    // SAFETY: every processor of this kind has the instruction.
+    let told = unsafe { std::arch::x86_64::__cpuid(leaf) };
+    [told.eax, told.ebx, told.ecx, told.edx]
 }
 
 /// Does `work` with `folder` as the working directory, on a thread whose directory is its own.

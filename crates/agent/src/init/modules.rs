@@ -12,6 +12,7 @@ use rustix::{
     system::{finit_module, init_module},
 };
 
+use super::hypervisor::Hypervisor;
 use crate::log;
 
 /// What the bridge needs: one path a line, in loading order; lines may be empty or comments.
@@ -27,21 +28,19 @@ const COMPRESSED_FILE: i32 = 4;
 const SIGNED: &[u8] = b"~Module signature appended~\n";
 const SIGNATURE_RECORD: usize = 12;
 
-/// What an emulated processor calls itself.
-const EMULATED: &str = "QEMU TCG";
+/// Behind a list's name: the list for Hyper-V.
+const FOR_HYPERV: &str = "-hyperv";
 
 /// No module is larger; what is larger is no module.
 const LARGEST: u64 = 256 << 20;
 
-/// Whether the processor is emulated. There the kernel takes longer to check the signature of a module than
-/// to load it.
-pub(super) fn emulated() -> bool {
-    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains(EMULATED))
-}
-
 /// Loads the modules of a list. One that does not load is told, and the others are loaded.
-pub(super) fn load(list: &str, emulated: bool) -> usize {
-    let list = match fs::read_to_string(list) {
+pub(super) fn load(list: &str, hypervisor: Hypervisor) -> usize {
+    let list = match hypervisor {
+        Hypervisor::HyperV => format!("{list}{FOR_HYPERV}"),
+        Hypervisor::Emulation | Hypervisor::Other => list.to_owned(),
+    };
+    let list = match fs::read_to_string(&list) {
         Ok(list) => list,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return 0,
         Err(error) => {
@@ -51,7 +50,8 @@ pub(super) fn load(list: &str, emulated: bool) -> usize {
     };
     let mut loaded = 0;
     for path in paths(&list) {
-        if emulated && load_unsigned(&path).is_ok() {
+        // There the kernel takes longer to check the signature of a module than to load it.
+        if hypervisor == Hypervisor::Emulation && load_unsigned(&path).is_ok() {
             loaded += 1;
             continue;
         }

@@ -14,7 +14,9 @@ use opengcs_layer::{Existing, NewFile};
 use super::cpio;
 use super::elf::Elf;
 use super::kernel::release_of;
-use super::modules::{FIRST_MODULES, HYPERV_MODULES, ModuleFolder, QEMU_MODULES, REQUIRED_MODULES};
+use super::modules::{
+    DISK_MODULES, FIRST_MODULES, HYPERV_MODULES, ModuleFolder, QEMU_MODULES, REQUIRED_MODULES,
+};
 use crate::convert::layer_error;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +37,12 @@ pub const LOAD_FILE: &str = "lib/modules/load";
 
 /// File in the guest that lists the modules that are loaded while the agent dials the host already.
 pub const LOAD_LATER_FILE: &str = "lib/modules/load-later";
+
+/// [`LOAD_FILE`] of a guest that finds itself on Hyper-V.
+pub const LOAD_HYPERV_FILE: &str = "lib/modules/load-hyperv";
+
+/// [`LOAD_LATER_FILE`] of such a guest.
+pub const LOAD_LATER_HYPERV_FILE: &str = "lib/modules/load-later-hyperv";
 
 /// How the second archive is packed. The kernel unpacks it with one processor before anything else
 /// runs: under emulation that takes longer than reading the plain bytes, so plain is the default.
@@ -68,7 +76,7 @@ pub struct InitrdOptions {
     /// An OCI runtime for containers, by path or by name ([`runtime_path`]), with the libraries that
     /// it needs; without one the VM runs no containers.
     pub runtime: Option<PathBuf>,
-    /// Whether it is also for Hyper-V; by default it is when it is built on Windows.
+    /// Whether it is for Hyper-V as well, as it is by default.
     pub hyperv: bool,
     /// More modules, by name; each must exist.
     pub extra_modules: Vec<String>,
@@ -90,7 +98,7 @@ impl InitrdOptions {
             busybox: None,
             without_busybox: false,
             runtime: None,
-            hyperv: cfg!(windows),
+            hyperv: true,
             extra_modules: Vec::new(),
             compression: Compression::default(),
             output: None,
@@ -275,6 +283,10 @@ pub struct GuestModule {
     pub path: String,
     /// Whether the bridge needs it: then it is loaded before the agent dials.
     pub first: bool,
+    /// Whether it is loaded under QEMU.
+    pub qemu: bool,
+    /// Whether it is loaded on Hyper-V.
+    pub hyperv: bool,
     /// The module, not compressed.
     pub content: Vec<u8>,
 }
@@ -315,7 +327,6 @@ fn gather_modules(
     release: &str,
     options: &InitrdOptions,
 ) -> Result<Vec<GuestModule>> {
-    let extra = &options.extra_modules;
     if !folder.is_dir() {
         return Err(Error::not_found(format!(
             "there is no folder {} with the modules of Linux {release}",
@@ -324,20 +335,26 @@ fn gather_modules(
         .hint("`opengcs kernel install` brings a kernel with its modules"));
     }
     let modules = ModuleFolder::open(folder)?;
-    let mut wanted: Vec<&str> = QEMU_MODULES.to_vec();
-    if options.hyperv {
-        wanted.extend(HYPERV_MODULES);
-    }
-    wanted.extend(extra.iter().map(String::as_str));
-    let mut required: Vec<&str> = REQUIRED_MODULES.to_vec();
-    required.extend(extra.iter().map(String::as_str));
-    let first: BTreeSet<String> = modules
-        .load_order(FIRST_MODULES, &[])?
-        .into_iter()
-        .map(|module| module.name)
-        .collect();
+    let extra = || options.extra_modules.iter().map(String::as_str);
+    let own: [&[&str]; 2] = [
+        QEMU_MODULES,
+        if options.hyperv { HYPERV_MODULES } else { &[] },
+    ];
+    let wanted = |own: &[&[&'static str]]| -> Vec<&str> {
+        let own = own.iter().copied().flatten().chain(DISK_MODULES).copied();
+        own.chain(extra()).collect()
+    };
+    let required: Vec<&str> = REQUIRED_MODULES.iter().copied().chain(extra()).collect();
+    let names = |wanted: &[&str]| -> Result<BTreeSet<String>> {
+        let order = modules.load_order(wanted, &[])?;
+        Ok(order.into_iter().map(|module| module.name).collect())
+    };
+    let first = names(FIRST_MODULES)?;
+    let qemu = names(&wanted(&own[..1]))?;
+    let hyperv = names(&wanted(&own[1..]))?;
+    // Whatever of an order is left out, it stays an order.
     modules
-        .load_order(&wanted, &required)?
+        .load_order(&wanted(&own), &required)?
         .into_iter()
         .map(|module| {
             let content = modules.read(&module.path)?;
@@ -347,6 +364,8 @@ fn gather_modules(
             };
             Ok(GuestModule {
                 first: first.contains(&module.name),
+                qemu: qemu.contains(&module.name),
+                hyperv: options.hyperv && hyperv.contains(&module.name),
                 name: module.name,
                 path: plain,
                 content,

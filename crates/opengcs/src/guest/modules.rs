@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use super::elf::{self, Elf};
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a utility VM needs of its kernel under QEMU, in the order in which it should come up.
+/// What a utility VM needs of its kernel under QEMU beside [`DISK_MODULES`], in the order in which it should
+/// come up.
 pub const QEMU_MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_mmio",
     "vmw_vsock_virtio_transport",
     "virtio_scsi",
-    "sd_mod",
-    "overlay",
-    "crc32c_generic",
-    "ext4",
-    "dm_verity",
 ];
 
-/// What it needs under Hyper-V, beside the file systems.
+/// What it needs under Hyper-V beside them. The kernel takes one transport of vsock to the host, so that these
+/// and QEMU's are never loaded together.
 pub const HYPERV_MODULES: &[&str] = &["hv_vmbus", "hv_storvsc", "hv_sock", "hv_utils"];
+
+/// What it needs for disks and file systems, wherever it runs.
+pub const DISK_MODULES: &[&str] = &["sd_mod", "overlay", "crc32c_generic", "ext4", "dm_verity"];
 
 /// Of all these, what the bridge needs: the agent dials as soon as they are loaded. Where it comes by
 /// another transport, it waits for that.

@@ -16,6 +16,8 @@ fn image() -> Vec<u8> {
             name: "ext4".into(),
             path: "kernel/fs/ext4/ext4.ko".into(),
             first: false,
+            qemu: true,
+            hyperv: true,
             content: vec![3; 9000],
         }],
         files: Vec::new(),

@@ -12,14 +12,20 @@ fn contents() -> Contents {
                 .map(str::to_owned)
                 .into(),
         }),
-        modules: ["kernel/net/vsock.ko", "kernel/net/deep/virtio.ko"]
-            .map(|path| GuestModule {
-                name: path.into(),
-                path: path.into(),
-                first: path.ends_with("vsock.ko"),
-                content: path.into(),
-            })
-            .into(),
+        modules: [
+            "kernel/net/vsock.ko",
+            "kernel/net/deep/virtio.ko",
+            "kernel/hv/hv_sock.ko",
+        ]
+        .map(|path| GuestModule {
+            name: path.into(),
+            path: path.into(),
+            first: path.ends_with("sock.ko"),
+            qemu: !path.contains("hv"),
+            hyperv: !path.contains("virtio"),
+            content: path.into(),
+        })
+        .into(),
         files: [
             ("bin/crun", 0o755),
             ("lib64/ld.so", 0o755),
@@ -75,6 +81,14 @@ fn the_tree_is_as_the_agent_expects_it() {
         content(LOAD_LATER_FILE).as_deref(),
         Some("/lib/modules/6.1.0-test/kernel/net/deep/virtio.ko\n")
     );
+    assert_eq!(
+        content(LOAD_HYPERV_FILE).as_deref(),
+        Some(
+            "/lib/modules/6.1.0-test/kernel/net/vsock.ko\n\
+             /lib/modules/6.1.0-test/kernel/hv/hv_sock.ko\n"
+        )
+    );
+    assert_eq!(content(LOAD_LATER_HYPERV_FILE).as_deref(), Some(""));
     let mut names: Vec<_> = entries.iter().map(|entry| entry.0.as_str()).collect();
     assert!(!names.iter().any(|name| name.contains("..")));
     // Every parent comes before its children.
@@ -160,6 +174,27 @@ fn an_initrd_is_built_from_a_data_folder() {
     assert_eq!(built.release, "6.1.0-test");
     assert_eq!(built.modules, REQUIRED_MODULES);
     assert_eq!(built.size, fs::metadata(&built.path).unwrap().len());
+
+    for name in HYPERV_MODULES {
+        let file = modules.join(format!("{name}.ko"));
+        fs::write(file, fake_module(b"depends=\0")).unwrap();
+    }
+    let built = build(&options, &environment).unwrap();
+    let entries = unpack(&fs::read(&built.path).unwrap());
+    let listed = |file: &str| -> Vec<String> {
+        let entry = entries.iter().find(|entry| entry.0 == file).unwrap();
+        let list = String::from_utf8(entry.2.clone()).unwrap();
+        list.lines()
+            .map(|line| line.rsplit('/').next().unwrap().replace(".ko", ""))
+            .collect()
+    };
+    assert_eq!(
+        listed(LOAD_FILE),
+        ["virtio_pci", "vmw_vsock_virtio_transport"]
+    );
+    assert_eq!(listed(LOAD_HYPERV_FILE), ["hv_vmbus", "hv_sock"]);
+    let later = ["hv_storvsc", "hv_utils", "sd_mod", "overlay", "ext4"];
+    assert_eq!(listed(LOAD_LATER_HYPERV_FILE), later);
 
     options.extra_modules = vec!["no_such_module".into()];
     let error = build(&options, &environment).unwrap_err();

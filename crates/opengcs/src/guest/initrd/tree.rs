@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::{Contents, LOAD_FILE, LOAD_LATER_FILE};
+use super::{
+    Contents, GuestModule, LOAD_FILE, LOAD_HYPERV_FILE, LOAD_LATER_FILE, LOAD_LATER_HYPERV_FILE,
+};
 use crate::guest::cpio;
 
 /// Names under which the agent's binary is found in the guest's `/bin`, beside `gcs`.
@@ -127,7 +129,6 @@ fn write_modules(contents: &Contents, tree: &mut impl Tree) -> io::Result<()> {
     let root = format!("lib/modules/{}", contents.release);
     tree.directory(&root, 0o755)?;
     let mut folders = std::collections::BTreeSet::new();
-    let (mut first, mut later) = (String::new(), String::new());
     for module in &contents.modules {
         let path = format!("{root}/{}", module.path);
         for (end, _) in module.path.match_indices('/') {
@@ -137,11 +138,24 @@ fn write_modules(contents: &Contents, tree: &mut impl Tree) -> io::Result<()> {
             }
         }
         tree.file(&path, 0o644, &module.content)?;
-        let list = if module.first { &mut first } else { &mut later };
-        list.push('/');
-        list.push_str(&path);
-        list.push('\n');
     }
-    tree.file(LOAD_FILE, 0o644, first.as_bytes())?;
-    tree.file(LOAD_LATER_FILE, 0o644, later.as_bytes())
+    type Wanted = fn(&GuestModule) -> bool;
+    let lists: [(&str, Wanted); 4] = [
+        (LOAD_FILE, |module| module.qemu && module.first),
+        (LOAD_LATER_FILE, |module| module.qemu && !module.first),
+        (LOAD_HYPERV_FILE, |module| module.hyperv && module.first),
+        (LOAD_LATER_HYPERV_FILE, |module| {
+            module.hyperv && !module.first
+        }),
+    ];
+    for (file, wanted) in lists {
+        let list: String = contents
+            .modules
+            .iter()
+            .filter(|module| wanted(module))
+            .map(|module| format!("/{root}/{}\n", module.path))
+            .collect();
+        tree.file(file, 0o644, list.as_bytes())?;
+    }
+    Ok(())
 }
