@@ -98,6 +98,7 @@ fn pack(programs: &Programs) -> Result<Packages> {
     let loose = Tree::new(&staging.join(&name));
     loose.programs_and_manuals(programs)?;
     loose.notices("share/doc/opengcs", &notices)?;
+    loose.documents("share/doc/opengcs")?;
     loose.seal(time)?;
     let tarball = folder.join(format!("{name}.tar.gz"));
     tree::tar(&staging, &name, time, &tarball)?;
@@ -106,6 +107,7 @@ fn pack(programs: &Programs) -> Result<Packages> {
     let packed = Tree::new(&staging.join("deb/usr"));
     packed.programs_and_manuals(programs)?;
     packed.move_to("share/zsh/site-functions", "share/zsh/vendor-completions")?;
+    packed.documents("share/doc/opengcs")?;
     deb::finish(&staging.join("deb"), programs, &notices, time, &deb)?;
 
     fs::remove_dir_all(&staging).with_context(|| format!("cannot remove {staging:?}"))?;

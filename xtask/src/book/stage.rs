@@ -115,7 +115,7 @@ fn commands(opengcs: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// The names in the list that a help prints.
+/// The names in the list that a help prints, but for `help` itself.
 pub(super) fn subcommands(help: &str) -> Vec<String> {
     help.lines()
         .skip_while(|line| *line != "Commands:")
@@ -123,6 +123,7 @@ pub(super) fn subcommands(help: &str) -> Vec<String> {
         .take_while(|line| !line.is_empty())
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
         .map(str::to_owned)
         .collect()
 }
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_list_of_commands_ends_with_its_paragraph() {
-        let help = "Usage: x\n\nCommands:\n  tar2vhd  Turn\n             more\n  run      Run\n\nOptions:\n  -h\n";
+        let help = "Usage: x\n\nCommands:\n  tar2vhd  Turn\n             more\n  run      Run\n  help     Print\n\nOptions:\n  -h\n";
         assert_eq!(subcommands(help), ["tar2vhd", "run"]);
     }
 }

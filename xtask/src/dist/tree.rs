@@ -69,6 +69,22 @@ impl Tree {
         )
     }
 
+    /// The book and what else the README names, where its links lead to.
+    pub(super) fn documents(&self, folder: &str) -> Result<()> {
+        let root = run::root();
+        for name in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+            self.copy(&root.join(name), &format!("{folder}/{name}"))?;
+        }
+        for page in walk(&root.join("docs"))? {
+            let ending = page.extension().unwrap_or_default();
+            if ending == "md" || ending == "svg" {
+                let name = page.strip_prefix(&root)?.display();
+                self.copy(&page, &format!("{folder}/{name}"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Moves a folder within the tree.
     pub(super) fn move_to(&self, from: &str, to: &str) -> Result<()> {
         fs::rename(self.root.join(from), self.root.join(to))
@@ -131,4 +147,28 @@ pub(super) fn tar(parent: &Path, name: &str, time: u64, to: &Path) -> Result<()>
             .arg(name),
     )
     .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_of_the_readme_lead_somewhere() -> Result<()> {
+        let folder = std::env::temp_dir().join(format!("xtask-documents-{}", std::process::id()));
+        Tree::new(&folder).documents("doc")?;
+        let readme = fs::read_to_string(run::root().join("README.md"))?;
+        let links = readme
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split([')', '#']).next());
+        let mut count = 0;
+        for link in links.filter(|link| !link.contains(':') && !link.starts_with("crates/")) {
+            assert!(folder.join("doc").join(link).exists(), "{link}");
+            count += 1;
+        }
+        assert!(count > 10);
+        fs::remove_dir_all(&folder)?;
+        Ok(())
+    }
 }
