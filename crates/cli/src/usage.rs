@@ -49,6 +49,12 @@ pub(crate) fn failure(error: &Error) -> Failure {
     let tip = parts.next().filter(|part| part.starts_with("  tip: "));
     let hint = match tip {
         Some(tip) => joined(&tip.replace("  tip: ", "")),
+        None if error.kind() == ErrorKind::ArgumentConflict
+            && CONVERSIONS.contains(&command.as_str())
+            && said.contains("--input") =>
+        {
+            "-i and a bare word both name what is read; -o names what is written".to_owned()
+        }
         None if error.kind() == ErrorKind::InvalidSubcommand => {
             format!("`{command} --help` lists the commands")
         }

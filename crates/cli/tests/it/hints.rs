@@ -108,6 +108,16 @@ fn what_the_parser_refuses_has_the_form_of_every_failure() {
             "`opengcs tar2vhd --help` tells what it takes",
         ),
         (
+            &["tar2vhd", "-i", "layer.tar", "a.vhd"],
+            "the argument '--input <TAR>' cannot be used with '[TAR]'",
+            "-o names what is written",
+        ),
+        (
+            &["vhd2tar", "-i", "layer.vhd", "a.tar"],
+            "cannot be used with",
+            "-o names what is written",
+        ),
+        (
             &["tar2vhd", "--outptu", "a.vhd"],
             "unexpected argument '--outptu' found",
             "a similar argument exists: '--output'",
