@@ -84,6 +84,16 @@ fn still(file: &File, path: &Path) -> Result<()> {
     )
 }
 
+/// Sees that nobody writes to a file that is to be replaced: what they wrote would be gone with it.
+///
+/// # Errors
+///
+/// As for [`still`].
+pub(crate) fn replaceable(path: &Path) -> Result<()> {
+    // What cannot be read cannot be asked either; whether it may be replaced the system says.
+    File::open(path).map_or(Ok(()), |file| still(&file, path))
+}
+
 /// Says that nobody else may use a file, for as long as it is there. A program that this process is
 /// just starting may hold a copy of the open file for a moment longer, and with it what is not given back.
 #[derive(Debug)]

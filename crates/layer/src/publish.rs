@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, hold};
 
 mod names;
 mod sys;
@@ -54,7 +54,8 @@ impl NewFile {
     ///
     /// [`ErrorKind::AlreadyExists`] at once when the file is there and stays;
     /// [`ErrorKind::InvalidInput`] when `target` is a folder, a device or has no
-    /// file name; [`ErrorKind::NotFound`] when its folder is missing.
+    /// file name; [`ErrorKind::NotFound`] when its folder is missing;
+    /// [`ErrorKind::Locked`] when a machine writes to what is there.
     pub fn create(target: &Path, existing: Existing) -> Result<Self> {
         // Before anything is asked of the system: what it says of a device is not what it says of files.
         refuse_name(target)?;
@@ -70,7 +71,7 @@ impl NewFile {
                     Error::invalid("cannot create: it is not a regular file").with_path(&target)
                 );
             }
-            Ok(_) => {}
+            Ok(_) => hold::replaceable(&target)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io_at("cannot create", &target, error)),
         }
@@ -131,8 +132,9 @@ impl NewFile {
     /// # Errors
     ///
     /// [`ErrorKind::AlreadyExists`] when the file has appeared meanwhile and
-    /// stays; [`ErrorKind::Locked`] when another program has the file open that is
-    /// to be replaced, and the system minds; otherwise those of the system.
+    /// stays; [`ErrorKind::Locked`] when a machine writes to the file that is to be
+    /// replaced, or another program has it open and the system minds; otherwise
+    /// those of the system.
     /// Nothing is left behind.
     pub fn publish(self) -> Result<()> {
         self.file
@@ -152,6 +154,10 @@ impl NewFile {
     ///
     /// As for [`NewFile::publish`].
     pub fn publish_unsynced(mut self) -> Result<()> {
+        // A machine may have begun to since.
+        if self.existing == Existing::Replace && self.target.is_file() {
+            hold::replaceable(&self.target)?;
+        }
         self.settle().map_err(|error| {
             if error.kind() == io::ErrorKind::AlreadyExists {
                 exists(&self.target)

@@ -252,13 +252,25 @@ fn identity(oci: &OciProcess) -> Outcome<Option<Identity>> {
             home: None,
         };
         let root = user.uid == 0 && user.gid == 0 && user.additional_gids.is_empty();
-        return Ok((!root).then_some(identity));
+        return (!root).then(|| somebody(identity)).transpose();
     }
     let lists = identity::lists(Path::new("/"))
         .map_err(|error| failed(format!("read the users of the VM: {error}")))?;
     let mut found = identity::look_up(&user.username, &lists).map_err(failed)?;
     found.groups.extend(&user.additional_gids);
-    Ok(Some(found))
+    somebody(found).map(Some)
+}
+
+/// Refuses the number that means "as it is" to the kernel: whoever asks for it would stay root.
+fn somebody(identity: Identity) -> Outcome<Identity> {
+    let mut numbers = [identity.uid, identity.gid].into_iter();
+    if numbers.any(|number| number == u32::MAX) || identity.groups.contains(&u32::MAX) {
+        return Err(invalid(format!(
+            "{} is the number of no user and no group",
+            u32::MAX
+        )));
+    }
+    Ok(identity)
 }
 
 fn split(variable: &str) -> (String, String) {

@@ -294,6 +294,18 @@ fn odd_oci_processes_are_refused_with_the_reason() {
             "no-such-user",
         ),
         (
+            serde_json::json!({"args": ["true"], "user": {"uid": u32::MAX}}),
+            "4294967295",
+        ),
+        (
+            serde_json::json!({"args": ["true"], "user": {"uid": 1, "additionalGids": [u32::MAX]}}),
+            "4294967295",
+        ),
+        (
+            serde_json::json!({"args": ["true"], "user": {"username": "4294967295:0"}}),
+            "4294967295",
+        ),
+        (
             serde_json::json!({"args": ["true"], "rlimits": [{"type": "RLIMIT_ODD"}]}),
             "RLIMIT_ODD",
         ),

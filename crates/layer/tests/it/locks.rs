@@ -81,6 +81,22 @@ fn what_a_machine_writes_to_is_not_read() {
     reader.end();
 }
 
+#[test]
+fn what_a_machine_writes_to_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = disk(folder.path());
+    let before = std::fs::read(&path).unwrap();
+    let empty = [0; 1024];
+    let writer = Holder::start(&path, &[]);
+    let replaced = tar_to_disk(empty.as_slice(), &path, &TarToDiskOptions::default());
+    writer.end();
+    let error = replaced.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    assert!(error.to_string().contains("disk.img"), "{error}");
+    assert!(std::fs::read(&path).unwrap() == before);
+    tar_to_disk(empty.as_slice(), &path, &TarToDiskOptions::default()).unwrap();
+}
+
 /// A writer that waits before it takes the first byte.
 struct Waiting {
     begun: Option<mpsc::Sender<()>>,

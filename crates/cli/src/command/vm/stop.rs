@@ -39,7 +39,7 @@ pub(super) struct Stop {
 #[derive(Debug, Clone, Copy, Args)]
 struct Order {
     /// How many seconds a guest may take before it is killed
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     time: u32,
     /// When the VM's monitor does not answer within seconds, kill it and the VM; what was not written is
     /// lost. Without it that is told, and the VM stays as it is
