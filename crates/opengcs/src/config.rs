@@ -9,7 +9,7 @@ use crate::options::Options;
 
 mod validate;
 
-pub(crate) use validate::check_guest_path;
+pub(crate) use validate::{check_guest_path, where_from};
 
 pub use opengcs_machine::{Acceleration, Chipset};
 

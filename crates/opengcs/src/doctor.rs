@@ -8,7 +8,6 @@ use serde::Serialize;
 use crate::config::{Acceleration, Config};
 use crate::environment::Environment;
 use crate::guest::{initrd, kernel};
-use crate::options::{DEFAULT_INITRD_FILE, DEFAULT_KERNEL_FILE};
 
 mod qemu;
 
@@ -175,10 +174,10 @@ fn guest_files(config: &Config) -> Vec<Check> {
             "kernel",
             Outcome::Bad,
             error.report(),
-            format!("get {DEFAULT_KERNEL_FILE} with `opengcs kernel install`"),
+            crate::config::where_from("opengcs kernel install"),
         ),
     };
-    let build = format!("build {DEFAULT_INITRD_FILE} with `opengcs initrd build`");
+    let build = crate::config::where_from("opengcs initrd build");
     let initrd_check = match initrd::release_in(&initrd_path) {
         Err(error) => Check::with("initrd", Outcome::Bad, error.report(), build),
         Ok(release) => match initrd::check_pair(&kernel_path, &initrd_path) {

@@ -118,7 +118,8 @@ pub fn compute_system(config: &MachineConfig, around: &Surroundings) -> Result<V
             "Chipset": chipset,
             "ComputeTopology": {
                 "Memory": {
-                    "SizeInMB": config.memory_mib,
+                    // Hyper-V refuses odd sizes.
+                    "SizeInMB": config.memory_mib.next_multiple_of(2),
                     "AllowOvercommit": true,
                     "EnableDeferredCommit": true,
                     "EnableColdDiscardHint": false,

@@ -36,10 +36,7 @@ fn meaning(result: HResult) -> (ErrorKind, &'static str) {
     use ErrorKind as Kind;
     match result.code() {
         0x8037_0102 => (Kind::NotInstalled, NOT_ENABLED),
-        0x8037_0114 | 0x8037_011E => (
-            Kind::NotInstalled,
-            "the host compute service does not answer: see that the service vmcompute runs",
-        ),
+        0x8037_0114 | 0x8037_011E => (Kind::NotInstalled, NO_SERVICE),
         0x8037_011B | 0x8007_0005 => (
             Kind::Refused,
             "access is denied: run as administrator, and see that the account may use the files",
@@ -68,6 +65,10 @@ fn meaning(result: HResult) -> (ErrorKind, &'static str) {
 /// Why nothing works where the features are off, and what to do.
 pub const NOT_ENABLED: &str = "hyper-v is not enabled: enable the windows features \
      Microsoft-Hyper-V and Containers, and restart";
+
+/// Why nothing works where the library is there and the service is not: usually for the same reason.
+const NO_SERVICE: &str = "the host compute service does not answer: enable the windows features \
+     Microsoft-Hyper-V and Containers and restart, or else see that the service vmcompute runs";
 
 /// Events of one failure that are told; a document may hold any number.
 const MAX_EVENTS: usize = 4;

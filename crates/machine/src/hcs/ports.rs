@@ -2,6 +2,7 @@
 //! once it has one, which is before its first instruction.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -82,8 +83,18 @@ impl Ports {
                 tracing::warn!(%port, %error, "a connection of the guest's is closed: nobody takes it");
             }
         };
-        Acceptor::listen(&self.family, vm, port, deliver)
-            .map_err(|error| Error::io(format!("cannot listen on port {port}"), error))
+        Acceptor::listen(&self.family, vm, port, deliver).map_err(|error| {
+            let what = format!("cannot listen on port {port}");
+            match error.kind() {
+                // Hyper-V's administrators may make machines, and not bind their sockets.
+                io::ErrorKind::PermissionDenied => Error::caused(
+                    ErrorKind::Refused,
+                    format!("{what}: run as administrator"),
+                    error,
+                ),
+                _ => Error::io(what, error),
+            }
+        })
     }
 
     /// Binds what is listened on, for the machine that now has an id.

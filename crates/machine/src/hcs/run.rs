@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::console::Console;
 use super::disks::{self, Disks};
-use super::document::LinuxBoot;
+use super::document::{self, LinuxBoot};
 use super::outcome::{self, HResult};
 use super::ports::Ports;
 use super::sys::library::Library;
@@ -48,6 +48,9 @@ pub struct Host {
     pub(super) limit: Duration,
 }
 
+/// How long Hyper-V may take to say whether it is there.
+const EXAMINATION: Duration = Duration::from_secs(10);
+
 impl Host {
     /// This Windows: its `computecore.dll`, its Hyper-V sockets, and the way of booting that its build has.
     #[must_use]
@@ -64,12 +67,15 @@ impl Host {
         }
     }
 
-    /// Looks whether machines can be run here, and says what was found. Nothing is asked of Hyper-V.
+    /// Looks whether machines can be run here, and says what was found. Hyper-V is asked for a list of its
+    /// machines, which tells whether its service is there and may be asked at all.
     ///
     /// # Errors
-    /// [`ErrorKind::NotInstalled`], with what to do about it.
+    /// [`ErrorKind::NotInstalled`] and [`ErrorKind::Refused`], with what to do about it.
     pub fn examine(&self) -> Result<String> {
-        Library::load(self.library.as_deref())?;
+        let library = Library::load(self.library.as_deref())?;
+        let query = document::list_machines().to_string();
+        system::enumerate(&library, &query, EXAMINATION)?;
         let boot = match self.linux_boot {
             LinuxBoot::KernelDirect => "takes kernels directly",
             LinuxBoot::Uefi => "boots kernels through UEFI",

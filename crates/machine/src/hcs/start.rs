@@ -55,6 +55,7 @@ impl Inner {
             console_pipe: recording.name.clone(),
         };
         let text = document::compute_system(&config, &around)?.to_string();
+        tracing::debug!(machine = %self.config.name, document = %text, "the machine is asked for");
         recorder.0 = Some(tokio::spawn(Recording::run(recording)));
         if let Boot::Disk { disk, .. } = &config.boot {
             let slot = self.disks.reserve(disk)?;

@@ -119,7 +119,7 @@ fn kernel_and_initrd(config: &Config) -> Result<BootMode> {
 }
 
 /// What brings a part of the guest to its folder. What the commands need is to be had on Linux alone.
-fn where_from(command: &str) -> String {
+pub(crate) fn where_from(command: &str) -> String {
     let brings = if cfg!(windows) {
         format!("copy there what `{command}` makes on a Linux host")
     } else {

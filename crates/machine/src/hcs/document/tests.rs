@@ -31,7 +31,7 @@ fn is_golden(document: &Value, golden: &str) {
 #[test]
 fn a_kernel_is_booted_directly() {
     let config = kernel(Some("/Linux Containers/initrd.img"))
-        .memory_mib(1024)
+        .memory_mib(1023)
         .processors(3)
         .scsi_controllers(4);
     let document = compute_system(&config, &around(LinuxBoot::KernelDirect)).unwrap();

@@ -103,9 +103,10 @@ impl Library {
         let module = unsafe { LoadLibraryExW(name.as_ptr(), std::ptr::null_mut(), flags) };
         if module.is_null() {
             let why = std::io::Error::last_os_error();
+            tracing::debug!(error = %why, "computecore.dll cannot be loaded");
             return Err(Error::new(
                 ErrorKind::NotInstalled,
-                format!("{NOT_ENABLED} (computecore.dll cannot be loaded: {why})"),
+                format!("{NOT_ENABLED} (computecore.dll cannot be loaded)"),
             ));
         }
         Self::find(module)

@@ -106,6 +106,12 @@ fn operate(
         // Of no use where it has ended already, and no harm.
         // SAFETY: the operation is open.
         unsafe { (library.cancel_operation)(operation.handle) };
+        tracing::debug!(
+            what,
+            code = format_args!("{:#010x}", ended.code()),
+            ?document,
+            "hyper-v says no"
+        );
         return Err(failure(what, ended, document.as_deref()));
     }
 }
@@ -219,6 +225,7 @@ impl System {
 
     /// Changes something and waits for at most `limit`.
     pub(crate) fn modify(&self, document: &str, what: &str, limit: Duration) -> Result<()> {
+        tracing::debug!(document, "the machine is changed");
         let document = wide::encode(document);
         let gone = Some(&self.gone);
         let modified = operate(&self.library, what, limit, gone, |operation| {
