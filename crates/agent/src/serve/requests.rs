@@ -35,6 +35,11 @@ pub(super) fn serve(agent: &Arc<Agent>, answers: &Arc<Answers>, ticket: Ticket, 
     match request {
         Request::WaitForProcess(wait) => {
             let container = wait.base.container();
+            // A process outside of containers is known to each of them, but not to one that is not there.
+            if let Some(Err(failure)) = container.map(|id| agent.containers.find(id)) {
+                answers.send(&ticket.answer(Err(failure)));
+                return;
+            }
             agent.processes.wait(
                 container,
                 wait.process_id,

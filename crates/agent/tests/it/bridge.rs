@@ -7,7 +7,7 @@ use opengcs_bridge::{
     message::{
         CreateRequest, MappedVirtualDisk, Modification, ModifyRequest, ModifySettings, Nested,
         PlainRequest, PropertiesRequest, PropertyQuery, Request, RequestBase, RequestType,
-        Response, ScsiDevice,
+        Response, ScsiDevice, SignalOptions, SignalRequest, StdioPorts, WaitRequest,
     },
 };
 
@@ -99,15 +99,30 @@ fn containers_are_refused() {
     });
     let failure = host.call(&create).unwrap_err();
     assert_eq!(failure.result, HResult::NOT_IMPLEMENTED);
+    // A process of the VM itself is not found by way of a container that is not there.
+    let process_id = host
+        .execute_at(command(&["true"]), StdioPorts::default())
+        .unwrap();
     for request in [
         Request::Start(PlainRequest { base: base.clone() }),
         Request::ShutdownForced(PlainRequest { base: base.clone() }),
-        Request::DeleteContainerState(PlainRequest { base }),
+        Request::DeleteContainerState(PlainRequest { base: base.clone() }),
+        Request::SignalProcess(SignalRequest {
+            base: base.clone(),
+            process_id,
+            options: SignalOptions { signal: 9 },
+        }),
+        Request::WaitForProcess(WaitRequest {
+            base,
+            process_id,
+            timeout_in_ms: WAIT_FOREVER,
+        }),
     ] {
         let failure = host.call(&request).unwrap_err();
         assert_eq!(failure.result, HResult::SYSTEM_NOT_FOUND);
         assert!(failure.message.contains("c1"), "{failure}");
     }
+    assert_eq!(host.wait(process_id).unwrap(), 0);
 }
 
 #[test]
