@@ -18,20 +18,21 @@ const LINGER: Timespec = Timespec {
     tv_nsec: 200_000_000,
 };
 
-/// Carries what the host sends until its end. Tells whether that end came: else the process takes
-/// no more, or the connection broke.
-pub(crate) fn input(host: &OwnedFd, process: &OwnedFd) -> bool {
+/// Carries what the host sends until its end, and gives the last byte of it. It is an error when that
+/// end does not come: the process takes no more, or the connection broke.
+pub(crate) fn input(host: &OwnedFd, process: &OwnedFd) -> rustix::io::Result<Option<u8>> {
     let mut buffer = vec![0; BUFFER];
+    let mut last = None;
     loop {
         match rustix::io::read(host, &mut buffer) {
-            Ok(0) => return true,
+            Ok(0) => return Ok(last),
             Ok(size) => {
-                if write_all(process, buffer.get(..size).unwrap_or_default()).is_err() {
-                    return false;
-                }
+                let input = buffer.get(..size).unwrap_or_default();
+                write_all(process, input)?;
+                last = input.last().copied();
             }
             Err(Errno::INTR) => {}
-            Err(_) => return false,
+            Err(error) => return Err(error),
         }
     }
 }

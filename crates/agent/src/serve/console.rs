@@ -11,7 +11,7 @@ use rustix::{
     net::{Shutdown, shutdown},
     process::Uid,
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{LocalModes, SpecialCodeIndex, tcgetattr, tcsetwinsize},
+    termios::{InputModes, LocalModes, SpecialCodeIndex, tcgetattr, tcsetwinsize},
 };
 
 use super::{
@@ -86,11 +86,21 @@ impl Console {
 
 /// Carries input until the host ends it. The end becomes the character that means so.
 pub(crate) fn input(host: &OwnedFd, terminal: &OwnedFd) {
-    if relay::input(host, terminal)
+    if let Ok(last) = relay::input(host, terminal)
         && let Ok(modes) = tcgetattr(terminal)
         && modes.local_modes.contains(LocalModes::ICANON)
     {
         let end = modes.special_codes[SpecialCodeIndex::VEOF];
-        let _ = relay::write_all(terminal, &[end]);
+        let ends_line = |byte| match byte {
+            b'\n' => true,
+            b'\r' => modes.input_modes.contains(InputModes::ICRNL),
+            byte => byte == end,
+        };
+        // After the beginning of a line the first one only hands that over.
+        let ends: &[u8] = match last.is_none_or(ends_line) {
+            true => &[end],
+            false => &[end, end],
+        };
+        let _ = relay::write_all(terminal, ends);
     }
 }

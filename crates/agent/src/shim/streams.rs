@@ -118,7 +118,7 @@ impl Relays {
         if let (Some(stdin), Some(host)) = (stdin, host_in) {
             let stdin = OwnedFd::from(stdin);
             std::thread::spawn(move || {
-                relay::input(&host, &stdin);
+                let _ = relay::input(&host, &stdin);
                 // The process sees the end, and a host that goes on to send sees that too.
                 drop(stdin);
                 let _ = shutdown(&host, Shutdown::Both);

@@ -57,6 +57,55 @@ fn input_is_echoed_and_its_end_is_an_end() {
 }
 
 #[test]
+fn input_ends_after_a_line_without_its_newline() {
+    let mut host = Host::negotiated();
+    for (input, expected) in [
+        ("abc", "abcabcdone\r\n"),
+        ("a\nbc", "a\r\nbca\r\nbcdone\r\n"),
+        ("", "done\r\n"),
+    ] {
+        let streams = host.execute(terminal("cat; echo done")).unwrap();
+        let mut stdin = streams.stdin.unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        stdin.shutdown(Shutdown::Write).unwrap();
+        let out = text(streams.stdout.unwrap());
+        assert_eq!(out.len(), expected.len(), "{out:?} of {input:?}");
+        assert!(out.ends_with("done\r\n"), "{out:?} of {input:?}");
+        assert_eq!(host.wait(streams.pid).unwrap(), 0);
+    }
+}
+
+#[test]
+fn one_end_of_input_is_for_one_reader() {
+    let mut host = Host::negotiated();
+    // The second reader has what the first has left: nothing, and no end either.
+    let script = "cat >/dev/null; echo first; timeout --foreground 0.3 cat >/dev/null; exit $?";
+    for input in ["abc", "abc\n", "abc\r", "abc\x04\n", ""] {
+        let streams = host.execute(terminal(script)).unwrap();
+        let mut stdin = streams.stdin.unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        stdin.shutdown(Shutdown::Write).unwrap();
+        let out = text(streams.stdout.unwrap());
+        assert!(out.ends_with("first\r\n"), "{out:?} of {input:?}");
+        assert_eq!(host.wait(streams.pid).unwrap(), 124, "{input:?}");
+    }
+}
+
+#[test]
+fn a_raw_terminal_is_given_no_end() {
+    let mut host = Host::negotiated();
+    let script = "stty raw -echo; echo ready.; timeout --foreground 0.5 cat; exit 8";
+    let streams = host.execute(terminal(script)).unwrap();
+    let (mut stdin, mut stdout) = (streams.stdin.unwrap(), streams.stdout.unwrap());
+    let mut ready = [0; 7];
+    stdout.read_exact(&mut ready).unwrap();
+    stdin.write_all(b"abc").unwrap();
+    stdin.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(text(stdout), "abc");
+    assert_eq!(host.wait(streams.pid).unwrap(), 8);
+}
+
+#[test]
 fn it_is_resized() {
     let mut host = Host::negotiated();
     let streams = host
