@@ -18,6 +18,12 @@ const LINGER: Timespec = Timespec {
     tv_nsec: 200_000_000,
 };
 
+/// How often a terminal that nobody has open is looked at again. Nothing is lost meanwhile.
+const OPENED_AGAIN: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
 /// Carries what the host sends until its end, and gives the last byte of it. It is an error when that
 /// end does not come: the process takes no more, or the connection broke.
 pub(crate) fn input(host: &OwnedFd, process: &OwnedFd) -> rustix::io::Result<Option<u8>> {
@@ -39,12 +45,17 @@ pub(crate) fn input(host: &OwnedFd, process: &OwnedFd) -> rustix::io::Result<Opt
 
 /// Carries what a process writes until its end, or until the host has gone; without a host it is
 /// dropped. When `ended` becomes readable the process has ended: what it wrote is still carried.
-pub(crate) fn output(process: &OwnedFd, host: Option<&OwnedFd>, ended: Option<&OwnedFd>) {
+///
+/// A terminal that nobody has open is no end of it: the process may have closed its streams only, and
+/// may open its terminal again.
+pub(crate) fn output(process: &OwnedFd, host: Option<&OwnedFd>, ended: &OwnedFd) {
     let mut buffer = vec![0; BUFFER];
     let mut waiting = Waiting {
         process,
         host,
         ended,
+        over: false,
+        closed: false,
         half_closed: false,
     };
     loop {
@@ -54,9 +65,11 @@ pub(crate) fn output(process: &OwnedFd, host: Option<&OwnedFd>, ended: Option<&O
             Wanted::Again => continue,
         }
         match rustix::io::read(process, &mut buffer) {
-            // EIO: no process has the other side of the terminal open.
+            // No process has the other side of the terminal open.
+            Err(Errno::IO) if !waiting.over => waiting.closed = true,
             Ok(0) | Err(Errno::IO) => return,
             Ok(size) => {
+                waiting.closed = false;
                 let output = buffer.get(..size).unwrap_or_default();
                 if host.is_some_and(|host| write_all(host, output).is_err()) {
                     return;
@@ -77,14 +90,21 @@ enum Wanted {
 struct Waiting<'a> {
     process: &'a OwnedFd,
     host: Option<&'a OwnedFd>,
-    /// Taken away when it has been seen.
-    ended: Option<&'a OwnedFd>,
+    ended: &'a OwnedFd,
+    /// Whether the process had ended before what was read last.
+    over: bool,
+    /// Whether nobody had the other side of the terminal open when it was read last.
+    closed: bool,
     half_closed: bool,
 }
 
 impl Waiting<'_> {
     /// Waits for output, for the end of the process, or for the host to go.
     fn next(&mut self) -> Wanted {
+        self.over = self.over || has_ended(self.ended);
+        if self.over && self.closed {
+            return Wanted::Output;
+        }
         // The end of what the host sends is told once; that it has gone entirely is then asked for.
         let second = Timespec {
             tv_sec: 1,
@@ -96,52 +116,49 @@ impl Waiting<'_> {
         } else {
             PollFlags::RDHUP
         };
-        let lingers = self.ended.is_none_or(has_ended);
-        let limit = match (self.ended, self.half_closed) {
-            (Some(_), _) if lingers => Some(&LINGER),
-            (_, true) => Some(&second),
-            (_, false) => None,
+        let limit = match (self.over, self.closed, self.half_closed) {
+            (true, ..) => Some(&LINGER),
+            (_, true, _) => Some(&OPENED_AGAIN),
+            (_, _, true) => Some(&second),
+            (_, _, false) => None,
         };
-        // A host that is not there is the process itself once more, watched for nothing.
-        let host = self.host.unwrap_or(self.process);
-        let host_flags = if self.host.is_some() {
-            watched
-        } else {
-            PollFlags::empty()
+        let mut polled = Vec::with_capacity(3);
+        let mut place = |descriptor, flags| {
+            polled.push(PollFd::new(descriptor, flags));
+            polled.len() - 1
         };
-        let mut polled = vec![
-            PollFd::new(self.process, PollFlags::IN),
-            PollFd::new(host, host_flags),
-        ];
-        if !lingers {
-            polled.extend(self.ended.map(|ended| PollFd::new(ended, PollFlags::IN)));
+        let host = self.host.map(|host| place(host, watched));
+        // A closed terminal would be told of at once, again and again.
+        let output = (!self.closed).then(|| place(self.process, PollFlags::IN));
+        if !self.over {
+            place(self.ended, PollFlags::IN);
         }
         let count = match poll(&mut polled, limit) {
             Ok(count) => count,
             Err(Errno::INTR) => return Wanted::Again,
             Err(_) => return Wanted::Nothing,
         };
-        if count == 0 && self.ended.is_some() && lingers {
+        if count == 0 && self.over {
             return Wanted::Nothing;
         }
-        let revents = |index: usize| {
-            polled
-                .get(index)
+        let revents = |place: Option<usize>| {
+            place
+                .and_then(|place| polled.get(place))
                 .map_or(PollFlags::empty(), PollFd::revents)
         };
-        let (output, host) = (!revents(0).is_empty(), revents(1));
-        if let Some(stdout) = self.host {
-            if host.intersects(gone) {
+        let (output, of_host) = (!revents(output).is_empty(), revents(host));
+        if let Some(host) = self.host {
+            if of_host.intersects(gone) {
                 return Wanted::Nothing;
             }
-            if self.half_closed || host.contains(PollFlags::RDHUP) {
+            if self.half_closed || of_host.contains(PollFlags::RDHUP) {
                 self.half_closed = true;
-                if send(stdout.as_fd(), &[], SendFlags::NOSIGNAL) == Err(Errno::PIPE) {
+                if send(host.as_fd(), &[], SendFlags::NOSIGNAL) == Err(Errno::PIPE) {
                     return Wanted::Nothing;
                 }
             }
         }
-        if output {
+        if output || self.closed {
             Wanted::Output
         } else {
             Wanted::Again

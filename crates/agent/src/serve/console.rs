@@ -64,15 +64,22 @@ impl Console {
         })
     }
 
-    /// Relays until the process's side is closed or the host has gone.
-    pub(super) fn relay(self, stdin: Option<OwnedFd>, stdout: Option<OwnedFd>) -> io::Result<()> {
+    /// Relays until the process has ended, which is when `process` becomes readable, or the host has
+    /// gone. Until then the terminal is held, even when the process has closed its side: without it
+    /// the kernel would hang up on a process that is just about to exit.
+    pub(super) fn relay(
+        self,
+        stdin: Option<OwnedFd>,
+        stdout: Option<OwnedFd>,
+        process: OwnedFd,
+    ) -> io::Result<()> {
         let stdin = stdin.map(Arc::new);
         if let Some(stdin) = stdin.clone() {
             let terminal = Arc::clone(&self.terminal);
             spawn("terminal-in", move || input(&stdin, &terminal))?;
         }
         spawn("terminal-out", move || {
-            relay::output(&self.terminal, stdout.as_ref(), None);
+            relay::output(&self.terminal, stdout.as_ref(), &process);
             // The last byte is out. The host sees the end of it, and input ends as well.
             if let Some(stdout) = &stdout {
                 let _ = shutdown(stdout, Shutdown::Write);

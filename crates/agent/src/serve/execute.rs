@@ -105,24 +105,27 @@ pub(super) fn execute(agent: &Agent, settings: &ExecuteSettings) -> Outcome<u32>
     drop(program);
     let pid = child.as_raw_nonzero().get().unsigned_abs();
     let resize = console.as_ref().map(|(console, ..)| console.resizer());
-    if let Err(failure) = take_in(agent, child, resize) {
+    let process = take_in(agent, child, resize).inspect_err(|_| {
         // Nobody has reaped it, so that the number is its own.
         let _ = kill_process(child, Signal::KILL);
         let _ = waitpid(Some(child), WaitOptions::empty());
-        return Err(failure);
-    }
+    })?;
     if let Some((console, stdin, stdout)) = console {
         console
-            .relay(stdin, stdout)
+            .relay(stdin, stdout, process)
             .map_err(|error| failed(format!("relay the terminal of process {pid}: {error}")))?;
     }
     Ok(pid)
 }
 
-fn take_in(agent: &Agent, child: Pid, resize: Option<Resize>) -> Outcome<()> {
+/// Gives what becomes readable when the process has ended.
+fn take_in(agent: &Agent, child: Pid, resize: Option<Resize>) -> Outcome<OwnedFd> {
     let pid = child.as_raw_nonzero().get().unsigned_abs();
-    let child = pidfd_open(child, PidfdFlags::empty())
-        .map_err(|error| failed(format!("watch process {pid}: {error}")))?;
+    let open = || {
+        pidfd_open(child, PidfdFlags::empty())
+            .map_err(|error| failed(format!("watch process {pid}: {error}")))
+    };
+    let (child, process) = (open()?, open()?);
     agent.processes.insert(Started {
         pid,
         child,
@@ -130,7 +133,8 @@ fn take_in(agent: &Agent, child: Pid, resize: Option<Resize>) -> Outcome<()> {
         container: None,
         resize,
         ended: None,
-    })
+    })?;
+    Ok(process)
 }
 
 /// What is asked for, out of both descriptions of it.

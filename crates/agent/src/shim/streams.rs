@@ -134,7 +134,7 @@ impl Relays {
     fn output(&self, from: Arc<OwnedFd>, host: Option<OwnedFd>) -> JoinHandle<()> {
         let ended = Arc::clone(&self.ended);
         std::thread::spawn(move || {
-            relay::output(&from, host.as_ref(), Some(&ended));
+            relay::output(&from, host.as_ref(), &ended);
             if let Some(host) = &host {
                 let _ = shutdown(host, Shutdown::Write);
             }

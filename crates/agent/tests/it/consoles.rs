@@ -57,6 +57,19 @@ fn input_is_echoed_and_its_end_is_an_end() {
 }
 
 #[test]
+fn the_exit_code_is_the_processs_own() {
+    let mut host = Host::negotiated();
+    for _ in 0..40 {
+        let streams = host.execute(terminal("exec cat")).unwrap();
+        let mut stdin = streams.stdin.unwrap();
+        stdin.write_all(b"abc\n").unwrap();
+        stdin.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(text(streams.stdout.unwrap()), "abc\r\nabc\r\n");
+        assert_eq!(host.wait(streams.pid).unwrap(), 0);
+    }
+}
+
+#[test]
 fn input_ends_after_a_line_without_its_newline() {
     let mut host = Host::negotiated();
     for (input, expected) in [
@@ -103,6 +116,37 @@ fn a_raw_terminal_is_given_no_end() {
     stdin.shutdown(Shutdown::Write).unwrap();
     assert_eq!(text(stdout), "abc");
     assert_eq!(host.wait(streams.pid).unwrap(), 8);
+}
+
+#[test]
+fn it_may_be_closed_before_the_process_exits() {
+    let mut host = Host::negotiated();
+    let script = "echo seen; exec 0<&- 1>&- 2>&-; sleep 0.3; exit 7";
+    let streams = host.execute(terminal(script)).unwrap();
+    assert_eq!(text(streams.stdout.unwrap()), "seen\r\n");
+    assert_eq!(host.wait(streams.pid).unwrap(), 7);
+}
+
+#[test]
+fn it_may_be_opened_again() {
+    let mut host = Host::negotiated();
+    let script = "exec 0<&- 1>&- 2>&-; sleep 0.2; echo again >/dev/tty; sleep 0.2; \
+                  head -c 30000 /dev/zero | tr '\\0' x >/dev/tty; exit 7";
+    let streams = host.execute(terminal(script)).unwrap();
+    let out = text(streams.stdout.unwrap());
+    assert!(out.starts_with("again\r\nxxx"), "{out}");
+    assert_eq!(out.len(), 30_007);
+    assert_eq!(host.wait(streams.pid).unwrap(), 7);
+}
+
+#[test]
+fn when_the_host_goes_a_process_that_has_closed_it_is_hung_up() {
+    let mut host = Host::negotiated();
+    let script = "exec 0<&- 1>&- 2>&-; exec sleep 100";
+    let streams = host.execute(terminal(script)).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    drop((streams.stdin, streams.stdout));
+    assert_eq!(host.wait(streams.pid).unwrap(), 128 + 1);
 }
 
 #[test]
