@@ -29,6 +29,8 @@ const WAITING: usize = 2;
 const PIECE: usize = 64 << 10;
 /// How often the logs are looked at for more.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long the guest may take to tell what it uses.
+const SILENCE: Duration = Duration::from_secs(3);
 /// The shortest time between two looks at what the VM uses.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -195,8 +197,9 @@ impl Service {
         let mut told = proto::StatsResponse::default();
         if let Ok(vm) = self.vm() {
             told.host = vm.describe().process_id.and_then(sys::host_use);
-            // An agent that is busy or does not count leaves its part out.
-            let guest = vm.statistics().await.ok().flatten();
+            // An agent that is busy, silent or does not count leaves its part out.
+            let guest = tokio::time::timeout(SILENCE, vm.statistics()).await;
+            let guest = guest.ok().and_then(Result::ok).flatten();
             told.guest = guest.map(|guest| proto::GuestUse {
                 memory_total: guest.memory.usage.limit,
                 memory_used: guest.memory.usage.usage,

@@ -67,18 +67,22 @@ impl UtilityVm {
     /// far as the agent still answers, its stacks and the output of a command in the guest
     /// (`OPENGCS_DEBUG_COMMAND`, or one that shows logs, processes, mounts and the kernel's log).
     ///
-    /// With `OPENGCS_DEBUG_ENABLE` set it is also written to the log, at debug level. It takes a
+    /// With `OPENGCS_DEBUG_ENABLE` set it is also written to the log, at debug level. It takes half a
     /// minute at worst.
     #[doc(alias = "DebugGCS")]
     pub async fn debug_gcs(&self) -> Diagnostics {
         let environment = &self.inner.config.environment;
-        let stacks = match tokio::time::timeout(PATIENCE, self.stacks()).await {
+        let (name, command) = debug_command(environment);
+        let (stacks, output) = tokio::join!(
+            tokio::time::timeout(PATIENCE, self.stacks()),
+            tokio::time::timeout(PATIENCE, self.output(command, MOST)),
+        );
+        let stacks = match stacks {
             Ok(Ok(stacks)) => stacks,
             Ok(Err(error)) => error.report(),
             Err(_) => "the agent does not answer".into(),
         };
-        let (name, command) = debug_command(environment);
-        let output = match tokio::time::timeout(PATIENCE, self.output(command, MOST)).await {
+        let output = match output {
             Ok(Ok(output)) => format!(
                 "{}{}{}\n",
                 String::from_utf8_lossy(&output.stdout),
