@@ -12,6 +12,7 @@ use std::{
 };
 
 use rustix::{
+    fs::{Mode, OFlags, syncfs},
     io::Errno,
     mount::{UnmountFlags, unmount},
 };
@@ -247,6 +248,7 @@ impl Claim<'_> {
                 user.display()
             )));
         }
+        let flushed = flush(path);
         let unmounted = while_busy(|| unmount(path, UnmountFlags::NOFOLLOW).map_err(Into::into));
         match unmounted {
             Ok(()) => {}
@@ -263,7 +265,13 @@ impl Claim<'_> {
         if self.made(|made| made.remove(path)) {
             let _ = fs::remove_dir(path);
         }
-        Ok(())
+        // It is no reason to keep it for ever; what is left of it goes when it is removed again.
+        flushed.map_err(|error| {
+            failed(format!(
+                "flush {}: {error}; what was written last is lost, and it is unmounted: remove it again",
+                path.display()
+            ))
+        })
     }
 
     fn ours<T>(&self, change: impl FnOnce(&mut BTreeMap<PathBuf, Ours>) -> T) -> T {
@@ -275,6 +283,19 @@ impl Claim<'_> {
         let made = self.mounts.made.lock();
         change(&mut made.unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Has the kernel write all that is meant for the file system at a mount point. An unmount does so as
+/// well, and says nothing when it fails (the host's disk is full, say).
+fn flush(point: &Path) -> io::Result<()> {
+    let mounted = Mounted::read().is_ok_and(|all| all.iter().any(|one| one.point == *point));
+    if !mounted {
+        return Ok(());
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(point, flags, Mode::empty())?;
+    // A file system that has made itself read-only after a failure tells of it here, too.
+    syncfs(&folder).map_err(io::Error::from)
 }
 
 /// Does something again until nothing is busy any more: what was just killed needs a moment.

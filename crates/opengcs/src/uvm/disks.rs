@@ -151,7 +151,8 @@ impl UtilityVm {
     ///
     /// # Errors
     /// It is not attached; or the guest refuses, as when files on it are in use (the processes are
-    /// named): it stays attached then, and the removal can be tried again.
+    /// named): it stays attached then, and the removal can be tried again. Or its last bytes cannot be
+    /// written, as when the host has no more room: they are lost, and the next removal frees the file.
     #[doc(alias = "HotRemoveVhd")]
     pub async fn hot_remove_vhd(&self, host_path: impl AsRef<Path>) -> Result<()> {
         let named = host_path.as_ref().to_owned();

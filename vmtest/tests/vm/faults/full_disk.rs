@@ -12,7 +12,7 @@ use opengcs::{Config, UtilityVm};
 use tempfile::TempDir;
 
 use super::AT_ONCE;
-use crate::fixture::{config, nothing_stays_in, said, sh};
+use crate::fixture::{config, error_of, nothing_stays_in, said, sh};
 
 /// No file of the hypervisor's may be larger than this; it must hold the guest's memory.
 const LARGEST_MIB: u64 = 160;
@@ -109,6 +109,12 @@ async fn fill(config: Config, runtime: &TempDir, disk: &Path) -> Result<()> {
     ensure!(said(&vm, "echo on").await? == "on\n");
     let recorded = vm.diagnostics().hypervisor_messages;
     ensure!(recorded.contains("write failed on the host"), "{recorded}");
+    // The removal does not hide that something is lost; the next one frees the file.
+    let error = error_of(tokio::time::timeout(AT_ONCE, vm.hot_remove_vhd(disk)).await?)?;
+    let report = error.report();
+    ensure!(report.contains("written last is lost"), "{report}");
+    tokio::time::timeout(AT_ONCE, vm.hot_remove_vhd(disk)).await??;
+    ensure!(vm.disks().is_empty(), "{:?}", vm.disks());
     tokio::time::timeout(AT_ONCE, vm.stop()).await??;
     drop(vm);
     nothing_stays_in(runtime.path()).await
