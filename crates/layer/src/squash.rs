@@ -111,6 +111,12 @@ pub struct Squashed {
 /// [`ErrorKind::InvalidInput`] without layers; [`ErrorKind::Corrupt`] and [`ErrorKind::Unsupported`] name
 /// the layer and the node: one whose content lies in another layer (`redirect`, `metacopy`) is refused;
 /// [`ErrorKind::Locked`] when a machine is writing to a layer; [`ErrorKind::NoSpace`]; those of files.
+///
+/// [`ErrorKind::InvalidInput`]: crate::ErrorKind::InvalidInput
+/// [`ErrorKind::Corrupt`]: crate::ErrorKind::Corrupt
+/// [`ErrorKind::Unsupported`]: crate::ErrorKind::Unsupported
+/// [`ErrorKind::Locked`]: crate::ErrorKind::Locked
+/// [`ErrorKind::NoSpace`]: crate::ErrorKind::NoSpace
 pub fn squash<P: AsRef<Path>>(
     layers: &[P],
     output: &Path,
