@@ -57,7 +57,7 @@ pub enum ProblemKind {
     IncompleteAcl,
     /// An entry of a type that nobody has defined.
     UnknownType,
-    /// Something follows the tar's end.
+    /// Something follows the tar's end, or a hard link.
     TrailingData,
     /// The tar stops without its end mark.
     NoEndMark,

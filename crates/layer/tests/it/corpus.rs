@@ -154,6 +154,27 @@ fn hard_links_join_or_are_refused() {
     check(&hard_links::hard_links(), &options());
 }
 
+#[test]
+fn what_is_taken_for_a_links_content_is_told() {
+    let told = |after: Tar| {
+        let tar = after.file("c", "2").end();
+        let converted = tar_to_ext4(&tar[..], Vec::new(), &options()).unwrap();
+        converted
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let link = || {
+        let header = Header::new("b", b'1', 600).link("a");
+        Tar::new().file("a", vec![b'1'; 600]).header(&header)
+    };
+    assert!(told(link()).is_empty());
+    let lines = told(link().data(vec![b'1'; 600]));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("follows a hard link"), "{lines:?}");
+}
+
 /// Apart from the others, for it is large.
 #[test]
 fn more_hard_links_than_ext4_counts_are_refused() {

@@ -157,6 +157,12 @@ ProblemKind::NoEndMark,
             if let Some(size) = content {
                 let rest = size.next_multiple_of(BLOCK as u64) - BLOCK as u64;
                 self.skip(rest, b"", offset)?;
+                // Damage may look the same, so that it is told.
+                self.warnings.push_as(
+                    ProblemKind::TrailingData,
+                    b"",
+                    format!("what follows a hard link at byte {offset} is ignored: it is taken for its content"),
+                );
                 return self.read_header();
             }
             let message = if offset == 0 {
